@@ -1,0 +1,1 @@
+export { type Check, CheckList, type Outcome, type Verdict } from "./verdict.ts";
