@@ -59,6 +59,12 @@ export class CheckList {
     });
   }
 
+  /** Takes over everything another list has recorded. */
+  include(other: CheckList): void {
+    this.#checks.push(...other.#checks);
+    this.#missing.push(...other.#missing);
+  }
+
   get checks(): readonly Check[] {
     return this.#checks;
   }
