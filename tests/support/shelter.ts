@@ -18,7 +18,8 @@ export function noMachines(): string | undefined {
   const needed = ["/usr/bin/qemu-system-x86_64", "/usr/bin/swtpm", "/usr/bin/tar2sqfs", "/sbin/veritysetup"];
   const missing = needed.filter((path) => !existsSync(path));
   if (missing.length > 0) return `missing ${missing.join(", ")}: run bash tools/setup.sh test`;
-  if (!existsSync(join(import.meta.dirname, "../../build/guest/agent"))) return "no guest agent built: run bash tools/setup.sh test";
+  if (!existsSync(join(import.meta.dirname, "../../build/guest/agent")))
+    return "no guest agent built: run bash tools/setup.sh test";
   return undefined;
 }
 
@@ -45,7 +46,10 @@ export class Sandbox implements Disposable {
   }
 
   /** Runs a command to its end. */
-  run(args: readonly string[], options: { input?: string | Uint8Array; env?: NodeJS.ProcessEnv; timeout?: number } = {}): Result {
+  run(
+    args: readonly string[],
+    options: { input?: string | Uint8Array; env?: NodeJS.ProcessEnv; timeout?: number } = {},
+  ): Result {
     const result = spawnSync(COMMAND, args, {
       cwd: this.directory,
       env: { ...this.env, ...options.env },
@@ -54,14 +58,23 @@ export class Sandbox implements Disposable {
       maxBuffer: 64 << 20,
       ...(options.input === undefined ? {} : { input: options.input }),
     });
-    return { status: result.status ?? (result.signal ? 128 : -1), stdout: result.stdout, stderr: result.stderr };
+    return {
+      status: result.status ?? (result.signal ? 128 : -1),
+      stdout: result.stdout,
+      stderr: result.stderr,
+    };
   }
 
   /** Runs a command that must succeed and gives its output without the last line end. */
-  ok(args: readonly string[], options: { input?: string | Uint8Array; env?: NodeJS.ProcessEnv } = {}): string {
+  ok(
+    args: readonly string[],
+    options: { input?: string | Uint8Array; env?: NodeJS.ProcessEnv } = {},
+  ): string {
     const result = this.run(args, options);
     if (result.status !== 0) {
-      throw new Error(`shelter ${args.join(" ")} ended with ${result.status}\n${result.stdout}${result.stderr}`);
+      throw new Error(
+        `shelter ${args.join(" ")} ended with ${result.status}\n${result.stdout}${result.stderr}`,
+      );
     }
     return result.stdout.replace(/\n$/, "");
   }
@@ -120,7 +133,11 @@ export function finished(child: ChildProcess): Promise<Result> {
 }
 
 /** Waits until a condition holds; fails with its name after a long while. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 120): Promise<void> {
+export async function until(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  seconds = 120,
+): Promise<void> {
   const end = Date.now() + seconds * 1000;
   while (!(await condition())) {
     if (Date.now() > end) throw new Error(`${what} did not happen in ${seconds} s`);

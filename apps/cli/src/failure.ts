@@ -22,7 +22,9 @@ export function report(error: unknown, json: boolean): number {
   if (error instanceof ShelterError) {
     if (error.hint !== undefined) process.stderr.write(`  ${printable(error.hint)}\n`);
   } else if (error instanceof Error && error.stack !== undefined) {
-    process.stderr.write(`  this is a bug in shelter; please report it with these lines:\n${printable(error.stack)}\n`);
+    process.stderr.write(
+      `  this is a bug in shelter; please report it with these lines:\n${printable(error.stack)}\n`,
+    );
   }
   return status;
 }

@@ -17,7 +17,8 @@ export async function readInput(file: string): Promise<Uint8Array> {
   let total = 0;
   for await (const chunk of process.stdin) {
     total += (chunk as Buffer).length;
-    if (total > MAX_INPUT) throw new ShelterError("INPUT_TOO_LARGE", "usage", `standard input has more than ${MAX_INPUT} bytes`);
+    if (total > MAX_INPUT)
+      throw new ShelterError("INPUT_TOO_LARGE", "usage", `standard input has more than ${MAX_INPUT} bytes`);
     chunks.push(chunk as Buffer);
   }
   return Buffer.concat(chunks);

@@ -32,16 +32,30 @@ function parseSeconds(text: string): number {
 /** What a run can be told; the same for `run` and, where it makes sense, for `measure`. */
 function machineOptions(command: Command): Command {
   return command
-    .addOption(new Option("--platform <platform>", "what isolates and vouches for the guest").choices(PLATFORMS).default("auto"))
+    .addOption(
+      new Option("--platform <platform>", "what isolates and vouches for the guest")
+        .choices(PLATFORMS)
+        .default("auto"),
+    )
     .addOption(new Option("--memory <size>", "guest memory (default: the manifest's)").argParser(parseSize))
     .addOption(new Option("--cpus <n>", "virtual CPUs (default: the manifest's)").argParser(parseCount));
 }
 
 function brokerOptions(command: Command): Command {
   return command
-    .addOption(new Option("--broker <url>", "the broker").env("SHELTER_BROKER").default("http://127.0.0.1:8080"))
-    .addOption(new Option("--admin-token-file <file>", "admin token (default: the local broker's)").env("SHELTER_ADMIN_TOKEN_FILE"))
-    .addOption(new Option("--ca <file>", "certificate authority of the broker's TLS certificate").env("SHELTER_BROKER_CA"));
+    .addOption(
+      new Option("--broker <url>", "the broker").env("SHELTER_BROKER").default("http://127.0.0.1:8080"),
+    )
+    .addOption(
+      new Option("--admin-token-file <file>", "admin token (default: the local broker's)").env(
+        "SHELTER_ADMIN_TOKEN_FILE",
+      ),
+    )
+    .addOption(
+      new Option("--ca <file>", "certificate authority of the broker's TLS certificate").env(
+        "SHELTER_BROKER_CA",
+      ),
+    );
 }
 
 /** The whole command line. Each verb's code is loaded only when it runs, so that a start costs little. */
@@ -67,7 +81,11 @@ export function program(): Command {
     .argument("<source>", "DIRECTORY, docker-archive:FILE[:NAME], oci:DIR[:TAG] or oci-archive:FILE[:TAG]")
     .option("-f, --file <file>", "what the guest may do (default: ./shelter.yaml if it is there)")
     .option("-t, --tag <name>", "NAME[:TAG]; may be given more than once", collect, [])
-    .addOption(new Option("-T, --type <shape>", "root on a verity disk, or everything in the initrd").choices(["disk", "initrd"]).default("disk"))
+    .addOption(
+      new Option("-T, --type <shape>", "root on a verity disk, or everything in the initrd")
+        .choices(["disk", "initrd"])
+        .default("disk"),
+    )
     .option("--encrypt <key-uri>", "encrypt the root; kbs:///REPO/TYPE/TAG names its key at the broker")
     .option("--key-file <file>", "with --encrypt: take the key from FILE, or write a new one there")
     .option("--broker <url>", "with --encrypt and no --key-file: make a key and store it at this broker")
@@ -75,7 +93,10 @@ export function program(): Command {
     .option("--ca <file>", "with --broker: certificate authority of its TLS certificate")
     .option("-q, --quiet", "print only the identity")
     .option("--json", "print the sealed image as JSON")
-    .addHelpText("after", "\nExamples:\n  docker save redis:7 -o redis.tar && shelter build -t redis:7 docker-archive:redis.tar\n  shelter build -f shelter.yaml -t app ./rootfs")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  docker save redis:7 -o redis.tar && shelter build -t redis:7 docker-archive:redis.tar\n  shelter build -f shelter.yaml -t app ./rootfs",
+    )
     .action(async (source, options) => (await import("./verbs/build.ts")).build(source, options));
   shelter
     .command("images")
@@ -114,11 +135,24 @@ export function program(): Command {
     .description("predict what an image must measure, before it ever runs")
     .argument("<name>", "sealed image")
     .addOption(new Option("--platform <platform>", "platform").choices(PLATFORMS.slice(1)).default("vtpm"))
-    .option("--memory <size>", "guest memory; may be given more than once (default: the manifest's)", (v, b: number[]) => [...b, parseSize(v)], [])
-    .option("--cpus <n>", "virtual CPUs; may be given more than once (default: the manifest's)", (v, b: number[]) => [...b, parseCount(v)], [])
+    .option(
+      "--memory <size>",
+      "guest memory; may be given more than once (default: the manifest's)",
+      (v, b: number[]) => [...b, parseSize(v)],
+      [],
+    )
+    .option(
+      "--cpus <n>",
+      "virtual CPUs; may be given more than once (default: the manifest's)",
+      (v, b: number[]) => [...b, parseCount(v)],
+      [],
+    )
     .option("--firmware <file>", "firmware image (default: what `shelter run` uses)")
     .option("--reference", "print reference values for `shelter broker reference set`")
-    .option("--workload <name>", "with --reference: the workload's name (default: the image's name without its tag)")
+    .option(
+      "--workload <name>",
+      "with --reference: the workload's name (default: the image's name without its tag)",
+    )
     .option("--json", "print JSON")
     .action(async (name, options) => (await import("./verbs/measure.ts")).measure(name, options));
 
@@ -133,11 +167,27 @@ export function program(): Command {
     .option("-t, --tty", "give the program a terminal")
     .option("--rm", "remove the instance when it ends")
     .option("--name <name>", "name of the instance")
-    .option("-e, --env <K=V>", "set a variable the manifest allows; K alone passes it on from here", collect, [])
+    .option(
+      "-e, --env <K=V>",
+      "set a variable the manifest allows; K alone passes it on from here",
+      collect,
+      [],
+    )
     .option("-v, --volume <src:dst[:ro]>", "mount a host directory where the manifest allows it", collect, [])
-    .option("-p, --publish <[addr:]host:guest>", "forward a host port to a port the manifest grants", collect, [])
-    .addOption(new Option("--broker <url>", "broker to attest to and to get secrets from").env("SHELTER_BROKER"))
-    .addOption(new Option("--ca <file>", "certificate authority of the broker's TLS certificate").env("SHELTER_BROKER_CA"))
+    .option(
+      "-p, --publish <[addr:]host:guest>",
+      "forward a host port to a port the manifest grants",
+      collect,
+      [],
+    )
+    .addOption(
+      new Option("--broker <url>", "broker to attest to and to get secrets from").env("SHELTER_BROKER"),
+    )
+    .addOption(
+      new Option("--ca <file>", "certificate authority of the broker's TLS certificate").env(
+        "SHELTER_BROKER_CA",
+      ),
+    )
     .option("--boot-timeout <seconds>", "give the guest this long to come up", parseSeconds)
     .option("--timings", "show at the end where the time went")
     .option("--dry-run", "print the exact QEMU command line and start nothing")
@@ -242,7 +292,10 @@ export function program(): Command {
     .option("--tls-cert <file>", "certificate chain (PEM)")
     .option("--tls-key <file>", "its private key (PEM)")
     .option("--state <dir>", "the broker's state (default: broker/ in the state directory)")
-    .option("--trust-local-tpm", "trust the virtual TPMs that this user's `shelter run` makes (for trying things out)")
+    .option(
+      "--trust-local-tpm",
+      "trust the virtual TPMs that this user's `shelter run` makes (for trying things out)",
+    )
     .option("--json", "print the address and paths as JSON when ready")
     .action(async (options) => (await import("./verbs/serve.ts")).serve(options));
 
@@ -250,7 +303,9 @@ export function program(): Command {
     .command("broker")
     .helpGroup(trust)
     .description("administer a broker: secrets, reference values, policy, trust anchors, sessions, audit");
-  const secret = broker.command("secret").description("secrets: their names can be listed, their values never");
+  const secret = broker
+    .command("secret")
+    .description("secrets: their names can be listed, their values never");
   brokerOptions(secret.command("set").description("store a secret from a file or standard input"))
     .argument("<uri>", "kbs:///REPO/TYPE/TAG")
     .argument("[file]", "FILE, or - for standard input", "-")
@@ -275,13 +330,17 @@ export function program(): Command {
     .argument("<workload>")
     .option("--image <identity>", "only the values of this image")
     .option("--json", "print JSON")
-    .action(async (workload, options) => (await import("./verbs/broker.ts")).referenceRemove(workload, options));
+    .action(async (workload, options) =>
+      (await import("./verbs/broker.ts")).referenceRemove(workload, options),
+    );
   const policy = broker.command("policy").description("policy: which workload may have which secrets");
   brokerOptions(policy.command("allow").description("let a workload have secrets"))
     .argument("<workload>")
     .argument("<uri>", "kbs:///REPO/TYPE/TAG, with * for a whole part")
     .option("--json", "print JSON")
-    .action(async (workload, uri, options) => (await import("./verbs/broker.ts")).policyAllow(workload, uri, options));
+    .action(async (workload, uri, options) =>
+      (await import("./verbs/broker.ts")).policyAllow(workload, uri, options),
+    );
   brokerOptions(policy.command("list").description("list what is allowed; everything else is denied"))
     .option("--json", "print JSON")
     .action(async (options) => (await import("./verbs/broker.ts")).policyList(options));
@@ -289,8 +348,12 @@ export function program(): Command {
     .argument("<workload>")
     .argument("<uri>")
     .option("--json", "print JSON")
-    .action(async (workload, uri, options) => (await import("./verbs/broker.ts")).policyRevoke(workload, uri, options));
-  const anchor = broker.command("trust").description("trust anchors: whose TPM endorsement certificates count");
+    .action(async (workload, uri, options) =>
+      (await import("./verbs/broker.ts")).policyRevoke(workload, uri, options),
+    );
+  const anchor = broker
+    .command("trust")
+    .description("trust anchors: whose TPM endorsement certificates count");
   brokerOptions(anchor.command("add").description("trust a certificate authority (PEM)"))
     .argument("<file>")
     .option("--json", "print JSON")
@@ -312,7 +375,9 @@ export function program(): Command {
   brokerOptions(broker.command("sessions").description("list attestation sessions"))
     .option("--json", "print JSON")
     .action(async (options) => (await import("./verbs/broker.ts")).sessions(options));
-  brokerOptions(broker.command("explain").description("why a session got or did not get its secrets, check by check"))
+  brokerOptions(
+    broker.command("explain").description("why a session got or did not get its secrets, check by check"),
+  )
     .argument("<session>", "session id or a prefix of it")
     .option("--json", "print JSON")
     .action(async (id, options) => (await import("./verbs/broker.ts")).explain(id, options));
@@ -322,7 +387,10 @@ export function program(): Command {
     .helpGroup(trust)
     .description("judge evidence of any platform, check by check, without a network")
     .requiredOption("--evidence <file...>", "evidence: FILE, or ROLE=FILE where a platform has several")
-    .option("--platform <platform>", "snp, tdx, sgx, csv, tpm, cca, nitro, az-snp-vtpm, az-tdx-vtpm (default: seen from the evidence)")
+    .option(
+      "--platform <platform>",
+      "snp, tdx, sgx, csv, tpm, cca, nitro, az-snp-vtpm, az-tdx-vtpm (default: seen from the evidence)",
+    )
     .option("--collateral <dir>", "certificates, CRLs and signed JSON the verdict needs")
     .option("--at <time>", "judge at this time (RFC 3339; default: now)")
     .option("--expect <file>", "what is expected, as JSON: reportData, measurement, …")

@@ -15,8 +15,9 @@ export function styled(style: Style, text: string, stream: NodeJS.WriteStream = 
 
 /** Text from outside made safe to print: control characters become visible, so it cannot drive the terminal. */
 export function printable(text: string): string {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) =>
-    c === "\u001b" ? "\\e" : `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  return text.replace(
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (c) => (c === "\u001b" ? "\\e" : `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`),
   );
 }
 
@@ -25,7 +26,12 @@ export function table(headings: readonly string[], rows: readonly (readonly stri
   const all = [headings, ...rows];
   const widths = headings.map((_, i) => Math.max(...all.map((row) => width(row[i] ?? ""))));
   return all
-    .map((row) => row.map((cell, i) => (i === row.length - 1 ? cell : cell + " ".repeat(widths[i]! - width(cell)))).join("  ").trimEnd())
+    .map((row) =>
+      row
+        .map((cell, i) => (i === row.length - 1 ? cell : cell + " ".repeat(widths[i]! - width(cell))))
+        .join("  ")
+        .trimEnd(),
+    )
     .map((line) => `${line}\n`)
     .join("");
 }
@@ -95,7 +101,12 @@ export class Progress {
     } else if (now - this.#drawn < 80) return;
     if (!this.#stream.isTTY) return;
     this.#drawn = now;
-    const share = done !== undefined && total ? ` ${bar(done / total)} ${size(done)} of ${size(total)}` : done ? ` ${size(done)}` : "";
+    const share =
+      done !== undefined && total
+        ? ` ${bar(done / total)} ${size(done)} of ${size(total)}`
+        : done
+          ? ` ${size(done)}`
+          : "";
     this.#stream.write(`\r\x1b[2K${styled("cyan", "…", this.#stream)} ${step}${share}`);
   }
 

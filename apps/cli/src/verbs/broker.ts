@@ -69,13 +69,22 @@ export async function referenceSet(file: string, options: BrokerOptions): Promis
   try {
     document = JSON.parse(text) as ReferenceDocument;
   } catch (cause) {
-    throw new ShelterError("REFERENCE_MALFORMED", "malformed", `${file === "-" ? "standard input" : file} is not JSON`, {
-      cause,
-      hint: "make one with: shelter measure NAME --reference",
-    });
+    throw new ShelterError(
+      "REFERENCE_MALFORMED",
+      "malformed",
+      `${file === "-" ? "standard input" : file} is not JSON`,
+      {
+        cause,
+        hint: "make one with: shelter measure NAME --reference",
+      },
+    );
   }
   const stored = await brokerClient(options).putReference(document);
-  print(options, stored, () => `${document.workload}: ${stored.length} reference value${stored.length === 1 ? "" : "s"} stored\n`);
+  print(
+    options,
+    stored,
+    () => `${document.workload}: ${stored.length} reference value${stored.length === 1 ? "" : "s"} stored\n`,
+  );
 }
 
 /** `shelter broker reference list`. */
@@ -90,7 +99,10 @@ export async function referenceList(options: BrokerOptions): Promise<void> {
         r.shape === null
           ? "any"
           : Object.entries(r.shape)
-              .map(([k, v]) => `${k}=${k === "memory" && typeof v === "number" ? size(v).replace(" ", "") : String(v)}`)
+              .map(
+                ([k, v]) =>
+                  `${k}=${k === "memory" && typeof v === "number" ? size(v).replace(" ", "") : String(v)}`,
+              )
               .join(" "),
         r.image?.slice(7, 19) ?? "",
         Object.keys(r.pcrs).join(","),
@@ -100,10 +112,17 @@ export async function referenceList(options: BrokerOptions): Promise<void> {
 }
 
 /** `shelter broker reference rm`. */
-export async function referenceRemove(workload: string, options: BrokerOptions & { image?: string }): Promise<void> {
+export async function referenceRemove(
+  workload: string,
+  options: BrokerOptions & { image?: string },
+): Promise<void> {
   const which = options.image === undefined ? { workload } : { workload, image: options.image };
   const removed = await brokerClient(options).deleteReference(which);
-  print(options, { removed }, () => `${workload}: ${removed} reference value${removed === 1 ? "" : "s"} removed\n`);
+  print(
+    options,
+    { removed },
+    () => `${workload}: ${removed} reference value${removed === 1 ? "" : "s"} removed\n`,
+  );
 }
 
 /** `shelter broker policy allow`. */
@@ -148,7 +167,11 @@ export async function trustList(options: BrokerOptions): Promise<void> {
 
 function auditLine(entry: AuditEntry): string {
   const outcome = entry.outcome === "ok" ? styled("green", entry.outcome) : styled("red", entry.outcome);
-  return printable(`${String(entry.seq).padStart(6)}  ${entry.time}  ${entry.actor}  ${entry.action}  ${entry.subject}  `) + `${outcome}\n`;
+  return (
+    printable(
+      `${String(entry.seq).padStart(6)}  ${entry.time}  ${entry.actor}  ${entry.action}  ${entry.subject}  `,
+    ) + `${outcome}\n`
+  );
 }
 
 /** `shelter broker audit show`. */
@@ -156,7 +179,8 @@ export async function auditShow(options: BrokerOptions & { tail: number }): Prom
   const client = brokerClient(options);
   const { entries } = await client.auditVerify();
   const shown = await client.audit(Math.max(0, entries - options.tail), options.tail);
-  for (const entry of shown) process.stdout.write(options.json === true ? `${JSON.stringify(entry)}\n` : auditLine(entry));
+  for (const entry of shown)
+    process.stdout.write(options.json === true ? `${JSON.stringify(entry)}\n` : auditLine(entry));
 }
 
 /** `shelter broker audit verify`: reads the state directory itself, so a lying broker cannot help. */
@@ -169,7 +193,9 @@ export async function auditVerify(options: { state?: string; json?: boolean }): 
       "AUDIT_BROKEN",
       "refused",
       at === null ? "the audit log is broken" : `the audit log is broken at entry ${at.seq}: ${at.reason}`,
-      { hint: "compare with a copy or with signed heads kept elsewhere; what comes after that entry proves nothing" },
+      {
+        hint: "compare with a copy or with signed heads kept elsewhere; what comes after that entry proves nothing",
+      },
     );
   }
   if (options.json !== true) {
@@ -183,7 +209,14 @@ export async function sessions(options: BrokerOptions): Promise<void> {
   print(options, list, () =>
     table(
       ["SESSION", "PLATFORM", "STATE", "WORKLOAD", "CREATED", "REASON"],
-      list.map((s) => [s.id.slice(0, 12), s.tee, s.state, s.workloads.join(","), s.created, printable(s.reason ?? "").slice(0, 120)]),
+      list.map((s) => [
+        s.id.slice(0, 12),
+        s.tee,
+        s.state,
+        s.workloads.join(","),
+        s.created,
+        printable(s.reason ?? "").slice(0, 120),
+      ]),
     ),
   );
 }
@@ -201,18 +234,26 @@ export async function explain(id: string, options: BrokerOptions): Promise<void>
     for (const check of session.checks) {
       const mark = check.ok ? styled("green", "ok  ") : styled("red", "FAIL");
       lines.push(`${mark} ${check.name}${check.detail === undefined ? "" : `: ${printable(check.detail)}`}`);
-      if (!check.ok && check.claimed !== undefined) lines.push(`       claimed   ${printable(check.claimed)}`);
-      if (!check.ok && check.expected !== undefined) lines.push(`       expected  ${printable(check.expected)}`);
+      if (!check.ok && check.claimed !== undefined)
+        lines.push(`       claimed   ${printable(check.claimed)}`);
+      if (!check.ok && check.expected !== undefined)
+        lines.push(`       expected  ${printable(check.expected)}`);
     }
     if (session.nearest !== null && session.nearest.differs.length > 0) {
       lines.push("", `closest known workload: ${session.nearest.workload}; it differs in`);
       for (const d of session.nearest.differs) {
-        lines.push(`  PCR ${d.pcr} (${d.what})`, `       claimed   ${d.claimed}`, `       expected  ${d.expected}`);
+        lines.push(
+          `  PCR ${d.pcr} (${d.what})`,
+          `       claimed   ${d.claimed}`,
+          `       expected  ${d.expected}`,
+        );
       }
     }
     lines.push("");
     for (const release of session.releases) {
-      lines.push(`${release.time}  ${release.outcome}  ${release.path}${release.reason === null ? "" : `  ${printable(release.reason)}`}`);
+      lines.push(
+        `${release.time}  ${release.outcome}  ${release.path}${release.reason === null ? "" : `  ${printable(release.reason)}`}`,
+      );
     }
     if (session.reason !== null) lines.push(styled("red", `refused: ${printable(session.reason)}`));
     return `${lines.join("\n")}\n`;

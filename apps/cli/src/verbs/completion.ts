@@ -7,8 +7,14 @@ interface Level {
 }
 
 function levels(command: Command, path: readonly string[]): Level[] {
-  const words = [...command.commands.map((c) => c.name()), ...command.options.flatMap((o) => (o.long ? [o.long] : []))];
-  return [{ path: path.join(" "), words }, ...command.commands.flatMap((c) => levels(c, [...path, c.name()]))];
+  const words = [
+    ...command.commands.map((c) => c.name()),
+    ...command.options.flatMap((o) => (o.long ? [o.long] : [])),
+  ];
+  return [
+    { path: path.join(" "), words },
+    ...command.commands.flatMap((c) => levels(c, [...path, c.name()])),
+  ];
 }
 
 /** Verbs whose first arguments are sealed images, and those whose are instances. */
@@ -21,7 +27,10 @@ export function completion(shell: string, shelter: Command): void {
   const bash = `_shelter() {
   local cur=\${COMP_WORDS[COMP_CWORD]} path= w words=
   for w in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do case $w in -*) ;; *) case "$path $w" in
-${all.filter((l) => l.path !== "").map((l) => `    " ${l.path}"|"${l.path}") path="${l.path}" ;;`).join("\n")}
+${all
+  .filter((l) => l.path !== "")
+  .map((l) => `    " ${l.path}"|"${l.path}") path="${l.path}" ;;`)
+  .join("\n")}
     *) [ -n "$path" ] && break ;; esac ;; esac; done
   case $path in
 ${all.map((l) => `    "${l.path}") words="${l.words.join(" ")}" ;;`).join("\n")}
@@ -40,7 +49,8 @@ complete -o default -F _shelter shelter
     zsh: `autoload -U +X bashcompinit && bashcompinit\n${bash}`,
     fish: all
       .flatMap((l) => {
-        const seen = l.path === "" ? "__fish_use_subcommand" : `__fish_seen_subcommand_from ${l.path.split(" ").at(-1)}`;
+        const seen =
+          l.path === "" ? "__fish_use_subcommand" : `__fish_seen_subcommand_from ${l.path.split(" ").at(-1)}`;
         return l.words.map((w) =>
           w.startsWith("--")
             ? `complete -c shelter -n "${seen}" -l ${w.slice(2)}`
@@ -52,7 +62,9 @@ complete -o default -F _shelter shelter
   };
   const script = scripts[shell];
   if (script === undefined) {
-    throw new ShelterError("USAGE", "usage", `no completion for ${JSON.stringify(shell)}`, { hint: "use bash, zsh or fish" });
+    throw new ShelterError("USAGE", "usage", `no completion for ${JSON.stringify(shell)}`, {
+      hint: "use bash, zsh or fish",
+    });
   }
   process.stdout.write(script);
 }

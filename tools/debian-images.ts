@@ -4,11 +4,22 @@
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
-const CACHE = join(import.meta.dirname, "../../build/test-images");
+const CACHE = join(import.meta.dirname, "../build/test-images");
 
 /** What Docker keeps as the image's configuration (OCI image-spec, "Image Configuration", member `config`). */
 export interface ImageConfig {
@@ -21,7 +32,9 @@ export interface ImageConfig {
 }
 
 /** A file of a layer: its content, or what it is a link to. */
-export type Entry = { readonly content: string | Uint8Array; readonly mode?: number } | { readonly link: string };
+export type Entry =
+  | { readonly content: string | Uint8Array; readonly mode?: number }
+  | { readonly link: string };
 
 function sha256(data: Uint8Array | string): string {
   return createHash("sha256").update(data).digest("hex");
@@ -38,7 +51,18 @@ export function layer(file: string, entries: Readonly<Record<string, Entry>>): s
       else writeFileSync(target, entry.content, { mode: entry.mode ?? 0o644 });
     }
     mkdirSync(dirname(file), { recursive: true });
-    execFileSync("tar", ["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@1700000000", "-C", root, "-cf", file, "."]);
+    execFileSync("tar", [
+      "--sort=name",
+      "--owner=0",
+      "--group=0",
+      "--numeric-owner",
+      "--mtime=@1700000000",
+      "-C",
+      root,
+      "-cf",
+      file,
+      ".",
+    ]);
     return file;
   } finally {
     rmSync(root, { recursive: true });
@@ -58,7 +82,9 @@ export function busyboxLayer(extra: Readonly<Record<string, Entry>> = {}): strin
     ...extra,
   };
   for (const applet of applets) if (applet !== "busybox") entries[`bin/${applet}`] = { link: "busybox" };
-  const key = sha256(JSON.stringify(Object.entries(entries).map(([p, e]) => [p, "link" in e ? e.link : sha256(e.content)])));
+  const key = sha256(
+    JSON.stringify(Object.entries(entries).map(([p, e]) => [p, "link" in e ? e.link : sha256(e.content)])),
+  );
   const file = join(CACHE, `busybox-${key.slice(0, 16)}.tar`);
   if (!existsSync(file)) {
     const temporary = layer(`${file}.${process.pid}`, entries);
@@ -74,10 +100,16 @@ export function debianLayer(): string {
   if (existsSync(file)) return file;
   mkdirSync(CACHE, { recursive: true });
   const temporary = `${file}.${process.pid}.tar`;
-  const excludes = ["/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*"].map((p) => `--dpkgopt=path-exclude=${p}`);
-  execFileSync("mmdebstrap", ["--quiet", "--variant=essential", `--include=${packages}`, ...excludes, "bookworm", temporary], {
-    stdio: ["ignore", "ignore", "inherit"],
-  });
+  const excludes = ["/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*"].map(
+    (p) => `--dpkgopt=path-exclude=${p}`,
+  );
+  execFileSync(
+    "mmdebstrap",
+    ["--quiet", "--variant=essential", `--include=${packages}`, ...excludes, "bookworm", temporary],
+    {
+      stdio: ["ignore", "ignore", "inherit"],
+    },
+  );
   renameSync(temporary, file);
   return file;
 }
@@ -107,7 +139,12 @@ function fileSha256(file: string): string {
 }
 
 /** Writes an image the way `docker save` did before it wrote OCI layouts. */
-export function dockerArchive(file: string, name: string, layers: readonly string[], config: ImageConfig): string {
+export function dockerArchive(
+  file: string,
+  name: string,
+  layers: readonly string[],
+  config: ImageConfig,
+): string {
   const root = mkdtempSync(join(tmpdir(), "shelter-save-"));
   try {
     const blob = configBlob(config, layers);
@@ -119,7 +156,10 @@ export function dockerArchive(file: string, name: string, layers: readonly strin
       cpSync(source, join(root, id, "layer.tar"));
       return `${id}/layer.tar`;
     });
-    writeFileSync(join(root, "manifest.json"), JSON.stringify([{ Config: configName, RepoTags: [name], Layers: names }]));
+    writeFileSync(
+      join(root, "manifest.json"),
+      JSON.stringify([{ Config: configName, RepoTags: [name], Layers: names }]),
+    );
     execFileSync("tar", ["-C", root, "-cf", file, "manifest.json", configName, ...names]);
     return file;
   } finally {
@@ -162,7 +202,10 @@ export function ociLayout(
         schemaVersion: 2,
         mediaType: "application/vnd.oci.image.manifest.v1+json",
         config: { mediaType: "application/vnd.oci.image.config.v1+json", ...config },
-        layers: image.layers.map((l) => ({ mediaType: "application/vnd.oci.image.layer.v1.tar+gzip", ...pack(l) })),
+        layers: image.layers.map((l) => ({
+          mediaType: "application/vnd.oci.image.layer.v1.tar+gzip",
+          ...pack(l),
+        })),
       }),
     );
     return {

@@ -1,1 +1,0 @@
-export { type ServeEnvironment, type ServeOptions, type Serving, serve } from "./serve.ts";
