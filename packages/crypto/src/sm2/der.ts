@@ -1,11 +1,12 @@
 import { ByteReader } from "@shelter/base";
 import { CryptoError, type CryptoErrorCode } from "../error.ts";
 
-// Only what SM2 puts on the wire: SEQUENCE, INTEGER of at most 256 bits, OCTET STRING. X.690 DER, no more.
+// Only what SM2 puts on the wire: SEQUENCE, INTEGER, OCTET STRING. X.690 DER, no more.
 
 const SEQUENCE = 0x30;
 const INTEGER = 0x02;
 const OCTET_STRING = 0x04;
+const MAX_INTEGER = 64; // an integer past this is refused unread; SM2's have 33 bytes at most
 
 /** Reads the elements of one DER SEQUENCE in order and refuses every other encoding of them. */
 export class DerSequence {
@@ -41,7 +42,7 @@ export class DerSequence {
     return reader.take(length);
   }
 
-  /** A non-negative INTEGER of at most 256 bits, minimally encoded. */
+  /** A non-negative INTEGER, minimally encoded; whether it is in its range is for the reader to say. */
   integer(): bigint {
     const bytes = this.#element(this.#reader, INTEGER);
     const [first, second] = bytes;

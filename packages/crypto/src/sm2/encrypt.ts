@@ -133,5 +133,7 @@ export function readCiphertextDer(bytes: Uint8Array): Ciphertext {
   const c3 = sequence.octets();
   const c2 = sequence.octets();
   sequence.end();
+  if (x >> 256n !== 0n || y >> 256n !== 0n)
+    throw new CryptoError("SM2_CIPHERTEXT", "ciphertext: a coordinate past 256 bits");
   return { c1: Buffer.concat([Uint8Array.of(4), toBytes(x), toBytes(y)]), c3, c2 };
 }
