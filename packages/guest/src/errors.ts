@@ -1,30 +1,31 @@
-import { ShelterError } from "@shelter/base";
+import { type ErrorKind, ShelterError } from "@shelter/base";
 
 /**
  * What ended a conversation with a guest, or kept it from starting.
  *
- * - `FRAME_*`, `MESSAGE_*`, `STREAM_*`: the peer broke the protocol.
+ * - the names of `protocolErrors` in `schema/agent-protocol.json`: the peer broke the protocol.
  * - `GUEST_REFUSED`: the manifest does not grant what was asked; the hint names the line to change.
- * - `GUEST_FAILED`: the guest reported that it cannot go on.
+ * - `GUEST_FAILED`: the guest reported that it cannot go on; `detail` is its own code.
  * - `GUEST_LOST`: the connection ended without a word.
  */
 export type GuestErrorCode =
-  | "FRAME_TOO_LONG"
-  | "FRAME_KIND"
-  | "FRAME_STREAM"
+  | "FRAME_KIND_UNKNOWN"
+  | "FRAME_LENGTH_INVALID"
+  | "FRAME_STREAM_INVALID"
   | "FRAME_TRUNCATED"
-  | "MESSAGE_MALFORMED"
-  | "MESSAGE_UNEXPECTED"
-  | "STREAM_WINDOW"
+  | "CONTROL_MALFORMED"
+  | "CONTROL_UNKNOWN"
+  | "CONTROL_UNEXPECTED"
+  | "WINDOW_EXCEEDED"
+  | "WINDOW_OVERFLOW"
   | "STREAM_LIMIT"
   | "STREAM_RESET"
-  | "PROTOCOL_VERSION"
+  | "PEER_DEAF"
   | "GUEST_REFUSED"
   | "GUEST_FAILED"
   | "GUEST_LOST"
-  | "MOUNT_SPEC"
+  | "REQUEST_INVALID"
   | "MOUNT_SOURCE"
-  | "PORT_SPEC"
   | "PORT_BUSY"
   | "BROKER_URL"
   | "BROKER_PATH"
@@ -41,7 +42,7 @@ export class GuestError extends ShelterError<GuestErrorCode> {
 
   constructor(
     code: GuestErrorCode,
-    kind: "usage" | "malformed" | "refused" | "unavailable" | "bug",
+    kind: ErrorKind,
     message: string,
     options: { cause?: unknown; hint?: string; detail?: string; step?: string } = {},
   ) {
