@@ -39,12 +39,21 @@ export class BrokerClient {
     try {
       base = new URL(options.url);
     } catch (cause) {
-      throw new BrokerError("BROKER_UNREACHABLE", "usage", `broker URL ${JSON.stringify(options.url)} is not a URL`, {
-        cause,
-      });
+      throw new BrokerError(
+        "BROKER_UNREACHABLE",
+        "usage",
+        `broker URL ${JSON.stringify(options.url)} is not a URL`,
+        {
+          cause,
+        },
+      );
     }
     if (base.protocol !== "http:" && base.protocol !== "https:") {
-      throw new BrokerError("BROKER_UNREACHABLE", "usage", `broker URL ${options.url} is neither http nor https`);
+      throw new BrokerError(
+        "BROKER_UNREACHABLE",
+        "usage",
+        `broker URL ${options.url} is neither http nor https`,
+      );
     }
     this.#base = base;
     this.#options = options;
@@ -60,7 +69,9 @@ export class BrokerClient {
       headers: {
         authorization: `Bearer ${this.#options.token.trim()}`,
         accept: "application/json",
-        ...(bytes ? { "content-type": body instanceof Uint8Array ? "application/octet-stream" : "application/json" } : {}),
+        ...(bytes
+          ? { "content-type": body instanceof Uint8Array ? "application/octet-stream" : "application/json" }
+          : {}),
       },
       ...(bytes ? { body: bytes } : {}),
       ...(this.#options.ca === undefined ? {} : { ca: this.#options.ca }),
@@ -70,20 +81,27 @@ export class BrokerClient {
     try {
       value = answer.byteLength === 0 ? null : parseJson(answer.toString("utf8"), "answer of the broker");
     } catch (cause) {
-      throw new BrokerError("BROKER_ANSWER", "unavailable", `${this.#base.origin} answers ${status}, not as a broker does`, {
-        cause,
-        hint: "is this the URL of shelter serve?",
-      });
+      throw new BrokerError(
+        "BROKER_ANSWER",
+        "unavailable",
+        `${this.#base.origin} answers ${status}, not as a broker does`,
+        {
+          cause,
+          hint: "is this the URL of shelter serve?",
+        },
+      );
     }
     if (status >= 200 && status < 300) return value as Answer;
     throw this.#failure(status, value);
   }
 
   #failure(status: number, value: Json): BrokerError {
-    const told = value !== null && typeof value === "object" && !Array.isArray(value) ? (value as JsonObject) : {};
+    const told =
+      value !== null && typeof value === "object" && !Array.isArray(value) ? (value as JsonObject) : {};
     const text = (key: string) => (typeof told[key] === "string" ? told[key] : undefined);
     const message = text("message") ?? text("detail") ?? `broker answers ${status}`;
-    const kind = KINDS.find((k) => k === told["kind"]) ?? (status === 401 || status === 403 ? "refused" : "unavailable");
+    const kind =
+      KINDS.find((k) => k === told["kind"]) ?? (status === 401 || status === 403 ? "refused" : "unavailable");
     const hint = text("hint");
     const code = (text("code") ?? (status === 401 ? "ADMIN_DENIED" : "BROKER_ANSWER")) as BrokerErrorCode;
     return new BrokerError(code, kind, message, hint === undefined ? {} : { hint });

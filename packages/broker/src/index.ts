@@ -15,6 +15,9 @@ export type {
   TrustAnchorInfo,
   WhoAmI,
 } from "./api.ts";
+export { Broker, type BrokerOptions } from "./broker.ts";
 export { BrokerClient, type BrokerClientOptions } from "./client.ts";
 export { BrokerError, type BrokerErrorCode } from "./errors.ts";
-export { auditVerify, type AuditSource, verifyAudit } from "./state/audit-verify.ts";
+export { createApp, HTTP_LIMITS, type HttpLimits, type HttpOptions, type LogLine } from "./http/app.ts";
+export type { Appraisal, Challenge, EvidenceInput, PlatformVerifier } from "./judge/platform.ts";
+export { type AuditSource, auditVerify, verifyAudit } from "./state/audit-verify.ts";

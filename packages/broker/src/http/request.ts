@@ -28,7 +28,10 @@ export function send(request: ClientRequest): Promise<{ status: number; body: Bu
       request.url,
       {
         method: request.method,
-        headers: { ...request.headers, ...(request.body ? { "content-length": request.body.byteLength } : {}) },
+        headers: {
+          ...request.headers,
+          ...(request.body ? { "content-length": request.body.byteLength } : {}),
+        },
         timeout: request.timeoutMs,
         agent: false,
         ...(request.ca === undefined ? {} : { ca: request.ca }),

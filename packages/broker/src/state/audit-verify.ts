@@ -57,12 +57,24 @@ export function verifyAudit(source: AuditSource): AuditReport {
   if (broken === null && signedUpTo > count) {
     fail(count + 1, `entries ${count + 1} to ${signedUpTo} are missing: a signed head covers them`);
   }
-  return { ok: broken === null, broker: source.broker, entries: count, signedUpTo, head: last, firstBroken: broken };
+  return {
+    ok: broken === null,
+    broker: source.broker,
+    entries: count,
+    signedUpTo,
+    head: last,
+    firstBroken: broken,
+  };
 
   function isSigned(head: AuditHead): boolean {
     try {
       const said = openStatement(key, head.signature);
-      return said !== null && said["broker"] === source.broker && said["seq"] === head.seq && said["hash"] === head.hash;
+      return (
+        said !== null &&
+        said["broker"] === source.broker &&
+        said["seq"] === head.seq &&
+        said["hash"] === head.hash
+      );
     } catch {
       return false;
     }
@@ -113,7 +125,12 @@ function headFile(path: string): AuditHead[] {
   if (!existsSync(path)) return [];
   const head = parseJson(readFileSync(path, "utf8"), path) as JsonObject;
   const { seq, hash, time, signature } = head;
-  if (typeof seq !== "number" || typeof hash !== "string" || typeof time !== "string" || typeof signature !== "string") {
+  if (
+    typeof seq !== "number" ||
+    typeof hash !== "string" ||
+    typeof time !== "string" ||
+    typeof signature !== "string"
+  ) {
     throw new BrokerError("AUDIT_UNREADABLE", "malformed", `${path} is not a signed head`);
   }
   return [{ seq, hash, time, signature }];

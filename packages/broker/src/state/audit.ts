@@ -76,7 +76,12 @@ export class AuditLog {
       if (!last) return null;
       const seq = integer(last, "seq");
       if (this.#db.one("SELECT seq FROM audit_heads WHERE seq = ?", seq)) return null;
-      const statement = { broker: this.#broker, seq, hash: text(last, "hash"), time: this.#now().toISOString() };
+      const statement = {
+        broker: this.#broker,
+        seq,
+        hash: text(last, "hash"),
+        time: this.#now().toISOString(),
+      };
       const signature = signStatement(this.#key, statement);
       this.#db.run(
         "INSERT INTO audit_heads (seq, hash, time, signature) VALUES (?, ?, ?, ?)",
@@ -91,7 +96,9 @@ export class AuditLog {
   }
 
   entries(after: number, limit: number): AuditEntry[] {
-    return this.#db.all("SELECT * FROM audit WHERE seq > ? ORDER BY seq LIMIT ?", after, limit).map(readEntry);
+    return this.#db
+      .all("SELECT * FROM audit WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)
+      .map(readEntry);
   }
 
   heads(): AuditHead[] {

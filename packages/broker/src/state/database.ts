@@ -47,7 +47,9 @@ export class Database {
   }
 
   #migrate(path: string): void {
-    this.#db.exec("CREATE TABLE IF NOT EXISTS migrations (id INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT");
+    this.#db.exec(
+      "CREATE TABLE IF NOT EXISTS migrations (id INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT",
+    );
     this.transaction(() => {
       const done = Number(this.one("SELECT coalesce(max(id), 0) AS n FROM migrations")?.["n"] ?? 0);
       if (done > MIGRATIONS.length) {
@@ -150,5 +152,9 @@ export function bytesOrNull(row: Row, column: string): Uint8Array | null {
 }
 
 function unexpected(column: string, wanted: string): BrokerError {
-  return new BrokerError("DATABASE_UNUSABLE", "unavailable", `column ${column} of the database is not ${wanted}`);
+  return new BrokerError(
+    "DATABASE_UNUSABLE",
+    "unavailable",
+    `column ${column} of the database is not ${wanted}`,
+  );
 }

@@ -23,7 +23,11 @@ export class MasterKey {
 
   constructor(key: Uint8Array) {
     if (key.byteLength !== KEY_BYTES) {
-      throw new BrokerError("MASTER_KEY_MALFORMED", "malformed", `master key has ${key.byteLength} bytes, not 32`);
+      throw new BrokerError(
+        "MASTER_KEY_MALFORMED",
+        "malformed",
+        `master key has ${key.byteLength} bytes, not 32`,
+      );
     }
     this.#key = key;
   }
@@ -35,17 +39,27 @@ export class MasterKey {
   static load(path: string, dataExists: boolean): MasterKey {
     if (!existsSync(path)) {
       if (dataExists) {
-        throw new BrokerError("MASTER_KEY_MISSING", "unavailable", `master key ${path} is missing, and the database has data`, {
-          hint: "put the key file back from its backup; without it the stored secrets cannot be opened",
-        });
+        throw new BrokerError(
+          "MASTER_KEY_MISSING",
+          "unavailable",
+          `master key ${path} is missing, and the database has data`,
+          {
+            hint: "put the key file back from its backup; without it the stored secrets cannot be opened",
+          },
+        );
       }
       writeDurably(path, `${randomBytes(KEY_BYTES).toString("hex")}\n`);
     }
     const mode = statSync(path).mode & 0o777;
     if ((mode & 0o077) !== 0) {
-      throw new BrokerError("MASTER_KEY_EXPOSED", "refused", `master key ${path} has mode ${mode.toString(8).padStart(4, "0")}`, {
-        hint: `others on this machine may have read it; chmod 600 ${path} if they have not`,
-      });
+      throw new BrokerError(
+        "MASTER_KEY_EXPOSED",
+        "refused",
+        `master key ${path} has mode ${mode.toString(8).padStart(4, "0")}`,
+        {
+          hint: `others on this machine may have read it; chmod 600 ${path} if they have not`,
+        },
+      );
     }
     const hex = readFileSync(path, "utf8").trim();
     if (!/^[0-9a-f]{64}$/.test(hex)) {
@@ -55,7 +69,9 @@ export class MasterKey {
   }
 
   #derive(purpose: string): Uint8Array {
-    return new Uint8Array(hkdfSync("sha256", this.#key, new Uint8Array(0), `shelter broker ${purpose}`, KEY_BYTES));
+    return new Uint8Array(
+      hkdfSync("sha256", this.#key, new Uint8Array(0), `shelter broker ${purpose}`, KEY_BYTES),
+    );
   }
 
   /** A public value that only this key gives, to notice a wrong key before anything is read with it. */
@@ -82,7 +98,12 @@ export class MasterKey {
       decipher.setAuthTag(sealed.subarray(IV_BYTES, IV_BYTES + TAG_BYTES));
       return Buffer.concat([decipher.update(sealed.subarray(IV_BYTES + TAG_BYTES)), decipher.final()]);
     } catch (cause) {
-      throw new BrokerError("RESOURCE_CORRUPT", "unavailable", `${purpose} ${name} in the database was altered`, { cause });
+      throw new BrokerError(
+        "RESOURCE_CORRUPT",
+        "unavailable",
+        `${purpose} ${name} in the database was altered`,
+        { cause },
+      );
     }
   }
 }

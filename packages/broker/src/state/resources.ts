@@ -49,17 +49,31 @@ export class Resources {
         time,
         time,
       );
-      return this.info(path) ?? { path, uri: resourceUri(path), version, size: value.byteLength, created: time, updated: time };
+      return (
+        this.info(path) ?? {
+          path,
+          uri: resourceUri(path),
+          version,
+          size: value.byteLength,
+          created: time,
+          updated: time,
+        }
+      );
     });
   }
 
   info(path: ResourcePath): SecretInfo | null {
-    const row = this.#db.one("SELECT path, version, size, created, updated FROM resources WHERE path = ?", path);
+    const row = this.#db.one(
+      "SELECT path, version, size, created, updated FROM resources WHERE path = ?",
+      path,
+    );
     return row ? readInfo(row) : null;
   }
 
   list(): SecretInfo[] {
-    return this.#db.all("SELECT path, version, size, created, updated FROM resources ORDER BY path").map(readInfo);
+    return this.#db
+      .all("SELECT path, version, size, created, updated FROM resources ORDER BY path")
+      .map(readInfo);
   }
 
   /** The value and its version, or null when there is none. */
@@ -67,7 +81,10 @@ export class Resources {
     const row = this.#db.one("SELECT version, sealed FROM resources WHERE path = ?", path);
     if (!row) return null;
     const version = integer(row, "version");
-    return { version, value: new SecretBytes(this.#master.open(PURPOSE, `${path}@${version}`, bytes(row, "sealed"))) };
+    return {
+      version,
+      value: new SecretBytes(this.#master.open(PURPOSE, `${path}@${version}`, bytes(row, "sealed"))),
+    };
   }
 
   /** Whether there was one. */

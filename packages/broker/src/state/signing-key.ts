@@ -1,6 +1,6 @@
 import { createHash, createPrivateKey, generateKeyPairSync, type KeyObject, sign, verify } from "node:crypto";
 import { canonicalJson, type JsonObject, parseJson, toBase64 } from "@shelter/base";
-import { type Database, bytes } from "./database.ts";
+import { bytes, type Database } from "./database.ts";
 import type { MasterKey } from "./master-key.ts";
 
 /** The key that signs tokens and audit heads (ES256), the same for every broker on one database. */
@@ -65,7 +65,8 @@ export function signStatement(key: SigningKey, statement: JsonObject): string {
 /** The statement of a compact JWS this key signed, or null. The algorithm is ours to choose, not the header's. */
 export function openStatement(key: KeyObject, jws: string): JsonObject | null {
   const [header, payload, signature, ...rest] = jws.split(".");
-  if (header === undefined || payload === undefined || signature === undefined || rest.length > 0) return null;
+  if (header === undefined || payload === undefined || signature === undefined || rest.length > 0)
+    return null;
   const good = verify(
     "sha256",
     Buffer.from(`${header}.${payload}`),

@@ -83,7 +83,8 @@ export function reportData(nonce: string, teeKey: JsonObject, additionalEvidence
 }
 
 function object(value: Json | undefined, what: string): JsonObject {
-  if (value === null || typeof value !== "object" || Array.isArray(value)) throw malformed(`${what} is not an object`);
+  if (value === null || typeof value !== "object" || Array.isArray(value))
+    throw malformed(`${what} is not an object`);
   return value as JsonObject;
 }
 

@@ -55,8 +55,10 @@ function rsaKey(jwk: JsonObject): TeeKey {
     );
   }
   const n = jwk["n"];
-  if (typeof n !== "string" || jwk["e"] !== "AQAB") throw malformed("tee-pubkey has no n, or its e is not AQAB");
-  if (n.length > (RSA_BITS.max / 8 + 1) * 2) throw malformed(`tee-pubkey n is longer than ${RSA_BITS.max} bits`);
+  if (typeof n !== "string" || jwk["e"] !== "AQAB")
+    throw malformed("tee-pubkey has no n, or its e is not AQAB");
+  if (n.length > (RSA_BITS.max / 8 + 1) * 2)
+    throw malformed(`tee-pubkey n is longer than ${RSA_BITS.max} bits`);
   const bytes = decode(n, "n");
   const bits = bytes.byteLength * 8 - Math.clz32(bytes[0] ?? 0) + 24;
   if (bytes[0] === 0 || bits < RSA_BITS.min || bits > RSA_BITS.max) {
@@ -72,7 +74,8 @@ function rsaKey(jwk: JsonObject): TeeKey {
 
 function only(jwk: JsonObject, members: readonly string[]): void {
   for (const name of Object.keys(jwk)) {
-    if (!members.includes(name)) throw malformed(`tee-pubkey has the member ${shown(name)}, which is not part of its form`);
+    if (!members.includes(name))
+      throw malformed(`tee-pubkey has the member ${shown(name)}, which is not part of its form`);
   }
 }
 

@@ -1,0 +1,144 @@
+import { describe, type JsonObject, ShelterError } from "@shelter/base";
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
+import type { Broker } from "../broker.ts";
+import { BrokerError } from "../errors.ts";
+import { MAX_RESOURCE } from "../state/resources.ts";
+import { adminError, adminRoutes } from "./admin-routes.ts";
+import { kbsError, kbsRoutes } from "./kbs-routes.ts";
+import { type Rate, RateLimiter } from "./rate-limit.ts";
+import { bearerOf, rawPath } from "./read.ts";
+
+/** One line of the log; values are never secret: no header, body or query is ever in one. */
+export type LogLine = { readonly level: "info" | "warn" | "error"; readonly event: string } & JsonObject;
+
+/** Bounds on what one address may ask. */
+export interface HttpLimits {
+  /** `/auth` and `/attest` together: many guests of one host share an address. */
+  readonly handshakes: Rate;
+  readonly resources: Rate;
+  /** Admin calls with a wrong token. */
+  readonly denials: Rate;
+  readonly connections: number;
+  /** A whole request must have arrived by then. */
+  readonly requestTimeoutMs: number;
+}
+
+/** Room for 100 guests of one address at once, and 20 more each second. */
+export const HTTP_LIMITS: HttpLimits = {
+  handshakes: { burst: 240, perSecond: 40 },
+  resources: { burst: 1000, perSecond: 200 },
+  denials: { burst: 20, perSecond: 1 },
+  connections: 2048,
+  requestTimeoutMs: 20_000,
+};
+
+/** What the HTTP side is made with. */
+export interface HttpOptions {
+  readonly broker: Broker;
+  readonly log: (line: LogLine) => void;
+  readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer };
+  readonly limits?: Partial<HttpLimits>;
+}
+
+/** The broker over HTTP; not listening yet. */
+export function createApp({ broker, log, tls, limits: given }: HttpOptions): FastifyInstance {
+  const limits = { ...HTTP_LIMITS, ...given };
+  const app = fastify({
+    logger: false,
+    bodyLimit: MAX_RESOURCE,
+    requestTimeout: limits.requestTimeoutMs,
+    connectionTimeout: limits.requestTimeoutMs * 2,
+    keepAliveTimeout: 10_000,
+    forceCloseConnections: "idle",
+    routerOptions: { ignoreTrailingSlash: false, caseSensitive: true, maxParamLength: 512 },
+    http: { headersTimeout: Math.min(10_000, limits.requestTimeoutMs), maxHeaderSize: 128 * 1024 },
+    frameworkErrors: (error, request, reply: FastifyReply) => {
+      reply.send(answer(error, request, reply));
+    },
+    ...(tls ? { https: { cert: tls.cert, key: tls.key, minVersion: "TLSv1.2" as const } } : {}),
+  }) as FastifyInstance;
+  app.server.maxConnections = limits.connections;
+
+  // Bodies stay bytes: JSON is parsed by our own reader, which refuses duplicate keys.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+
+  const denials = new RateLimiter(limits.denials);
+  const admin = (request: FastifyRequest): string => {
+    const now = broker.state.now().getTime();
+    if (!denials.has(request.ip, now)) {
+      throw new BrokerError(
+        "TOO_MANY_REQUESTS",
+        "unavailable",
+        "too many wrong admin tokens from this address",
+      );
+    }
+    const token = bearerOf(request);
+    const name = token === undefined ? null : broker.administration.authenticate(token);
+    if (name !== null) return name;
+    denials.take(request.ip, now);
+    broker.administration.denied(request.ip, request.method, rawPath(request));
+    throw new BrokerError(
+      "ADMIN_DENIED",
+      "refused",
+      token === undefined ? "no admin token" : "not an admin token of this broker",
+      {
+        hint: "the token is in admin.token in the broker's state directory",
+      },
+    );
+  };
+
+  const answer = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
+    if (!(error instanceof ShelterError)) {
+      const claimed = (error as { statusCode?: unknown }).statusCode;
+      reply.status(typeof claimed === "number" && claimed >= 400 && claimed < 500 ? claimed : 500);
+      if (reply.statusCode === 500) {
+        log({
+          level: "error",
+          event: "failure",
+          method: request.method,
+          path: rawPath(request),
+          message: describe(error),
+        });
+        // What went wrong inside is for the log, not for whoever provoked it.
+        return outcome(
+          request,
+          new BrokerError("BROKER_FAILED", "bug", "the broker failed; its log says why"),
+          reply,
+        );
+      }
+    }
+    return outcome(request, error, reply);
+  };
+
+  app.setErrorHandler((error, request, reply) => reply.send(answer(error, request, reply)));
+  app.setNotFoundHandler((request, reply) => {
+    reply.status(404);
+    reply.send(outcome(request, new BrokerError("ROUTE_UNKNOWN", "usage", "no such endpoint"), reply));
+  });
+  app.addHook("onResponse", async (request, reply) => {
+    log({
+      level: reply.statusCode >= 500 ? "error" : "info",
+      event: "request",
+      method: request.method,
+      path: rawPath(request).slice(0, 500),
+      status: reply.statusCode,
+      address: request.ip,
+      ms: Math.round(reply.elapsedTime * 10) / 10,
+    });
+  });
+
+  app.get("/healthz", () => ({ status: "ok" }));
+  kbsRoutes(app, {
+    broker,
+    admin,
+    handshakes: new RateLimiter(limits.handshakes),
+    fetches: new RateLimiter(limits.resources),
+  });
+  adminRoutes(app, broker, admin);
+  return app;
+}
+
+function outcome(request: FastifyRequest, error: unknown, reply: FastifyReply): unknown {
+  return rawPath(request).startsWith("/shelter/") ? adminError(error, reply) : kbsError(error, reply);
+}
