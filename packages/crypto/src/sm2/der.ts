@@ -49,8 +49,7 @@ export class DerSequence {
     if (first === undefined) this.#refuse("an empty integer");
     if (first >= 0x80) this.#refuse("a negative integer");
     if (first === 0 && second !== undefined && second < 0x80) this.#refuse("an integer that is not minimal");
-    if (bytes.byteLength > 33 || (bytes.byteLength === 33 && first !== 0))
-      this.#refuse("an integer past 256 bits");
+    if (bytes.byteLength > MAX_INTEGER) this.#refuse(`an integer of ${bytes.byteLength} bytes`);
     return BigInt(`0x${Buffer.from(bytes).toString("hex")}`);
   }
 
