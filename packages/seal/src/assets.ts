@@ -1,0 +1,54 @@
+import { createHash } from "node:crypto";
+import { createReadStream, existsSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { type Digest, finishDigest, parseJson } from "@shelter/base";
+import { SealError } from "./errors.ts";
+
+/** The directory with the guest's kernel, modules and agent: `SHELTER_ASSETS`, else `build/guest` of the checkout. */
+export function assetsDirectory(env: NodeJS.ProcessEnv = process.env): string {
+  return env["SHELTER_ASSETS"] ?? resolve(import.meta.dirname, "../../../build/guest");
+}
+
+/** What every guest boots from, found complete. */
+export type Assets = {
+  readonly kernel: string;
+  readonly kernelVersion: string;
+  readonly modules: string;
+  readonly agent: string;
+};
+
+/** Finds the guest's parts or says how to get them. */
+export function openAssets(directory: string = assetsDirectory()): Assets {
+  const parts = {
+    kernel: join(directory, "vmlinuz"),
+    modules: join(directory, "modules"),
+    agent: join(directory, "agent"),
+  };
+  const record = join(directory, "kernel.json");
+  for (const path of [...Object.values(parts), record]) {
+    if (!existsSync(path)) {
+      throw new SealError("ASSETS_MISSING", "unavailable", `the guest's parts are not there: no ${path}`, {
+        hint: "run npm start or bash tools/setup.sh once; they fetch the kernel and build the agent",
+      });
+    }
+  }
+  const json = parseJson(readFileSync(record, "utf8"), record);
+  const release =
+    json !== null && typeof json === "object" && "release" in json ? json["release"] : undefined;
+  if (typeof release !== "string") {
+    throw new SealError("ASSETS_MISSING", "malformed", `${record} names no kernel release`, {
+      hint: `remove ${directory} and run bash tools/setup.sh`,
+    });
+  }
+  return { ...parts, kernelVersion: release };
+}
+
+/** SHA-256 of a file, read in pieces. */
+export async function digestFile(path: string): Promise<Digest> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), async (chunks) => {
+    for await (const chunk of chunks) hash.update(chunk as Uint8Array);
+  });
+  return finishDigest(hash);
+}

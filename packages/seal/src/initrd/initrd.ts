@@ -1,0 +1,100 @@
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { type Digest, replaceFile } from "@shelter/base";
+import { type Assets, digestFile } from "../assets.ts";
+import { SealError } from "../errors.ts";
+import { type CpioEntry, writeCpio } from "./cpio.ts";
+import { type KernelModule, listModules, readModule } from "./modules.ts";
+
+/**
+ * What the guest's kernel may need, by group (docs/formats.md, "The initrd"). A name with `?` speeds something
+ * up on hardware that has it and is not missed elsewhere.
+ */
+const GROUPS: Readonly<Record<string, readonly string[]>> = {
+  base: ["virtio_pci", "virtio_console"],
+  disk: ["virtio_blk", "sha256_ssse3?", "dm_verity"],
+  crypt: ["aesni_intel?", "xts", "dm_crypt"],
+  root: ["squashfs", "overlay"],
+  loop: ["loop"],
+  fuse: ["fuse"],
+  net: ["virtio_net"],
+  vsock: ["vmw_vsock_virtio_transport"],
+};
+
+const FORMAT = 1; // a change of how the initrd is written must not find an older one in the cache
+const MAX_CACHED = 4; // initrds of kernels and agents past are not worth their space
+
+/** The initrd every image with these parts boots, as bytes: agent, modules, load order. */
+export function makeInitrd(agent: Uint8Array, modulesDirectory: string): Uint8Array {
+  const files = listModules(modulesDirectory);
+  const read = new Map<string, KernelModule>();
+  const builtin = builtinModules(modulesDirectory);
+  const get = (name: string): KernelModule | undefined => {
+    const known = read.get(name);
+    if (known !== undefined) return known;
+    const path = files.get(name);
+    if (path === undefined) {
+      if (builtin.has(name)) return undefined;
+      throw new SealError("ASSETS_MISSING", "unavailable", `the guest kernel has no module ${name}`, {
+        hint: "remove build/guest and run bash tools/setup.sh",
+      });
+    }
+    const module = readModule(path);
+    read.set(name, module);
+    return module;
+  };
+
+  const lines: string[] = [];
+  for (const [group, names] of Object.entries(GROUPS)) {
+    const placed = new Set<string>();
+    const place = (name: string, optional: boolean): void => {
+      if (placed.has(name)) return;
+      placed.add(name);
+      const module = get(name);
+      if (module === undefined) return;
+      for (const soft of module.before) if (files.has(soft)) place(soft, true);
+      for (const dependency of module.depends) place(dependency, optional);
+      lines.push(`${group} ${module.file}${optional ? " optional" : ""}\n`);
+    };
+    for (const name of names) place(name.replace("?", ""), name.endsWith("?"));
+  }
+
+  const entries: CpioEntry[] = [
+    { path: "init", mode: 0o755, data: agent },
+    { path: "modules", mode: 0o755 },
+    { path: "modules/order", mode: 0o644, data: Buffer.from(lines.join("")) },
+  ];
+  for (const module of read.values()) {
+    entries.push({ path: `modules/${module.file}`, mode: 0o644, data: module.bytes });
+  }
+  return writeCpio(entries);
+}
+
+function builtinModules(directory: string): ReadonlySet<string> {
+  const path = join(directory, "modules.builtin");
+  if (!existsSync(path)) return new Set();
+  const names = readFileSync(path, "utf8").split("\n");
+  return new Set(names.map((n) => n.slice(n.lastIndexOf("/") + 1, -".ko".length).replaceAll("-", "_")));
+}
+
+/** The initrd for these parts as a file, made once and kept under the state directory. */
+export async function cachedInitrd(assets: Assets, state: string): Promise<{ path: string; agent: Digest }> {
+  const agent = await digestFile(assets.agent);
+  const key = createHash("sha256")
+    .update(
+      `${FORMAT}\0${JSON.stringify(GROUPS)}\0${agent}\0${await digestFile(assets.kernel)}\0${assets.kernelVersion}`,
+    )
+    .digest("hex");
+  const directory = join(state, "cache", "initrd");
+  const path = join(directory, key);
+  if (!existsSync(path)) {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const bytes = makeInitrd(readFileSync(assets.agent), assets.modules);
+    const old = readdirSync(directory).filter((name) => /^[0-9a-f]{64}$/.test(name));
+    for (const name of old.slice(0, Math.max(0, old.length - MAX_CACHED + 1)))
+      rmSync(join(directory, name), { force: true });
+    replaceFile(path, bytes);
+  }
+  return { path, agent };
+}
