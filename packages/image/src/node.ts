@@ -1,0 +1,61 @@
+import type { RawName } from "./name.ts";
+import type { FileIdentity } from "./region.ts";
+import type { Xattrs } from "./tar/pax.ts";
+
+/** What a node of the file tree is. */
+export type NodeType = "file" | "directory" | "symlink" | "char" | "block" | "fifo";
+
+/** Where a file's content is read from when the tree is written. */
+export type Origin =
+  | { readonly kind: "layer"; readonly layer: number; readonly ordinal: number }
+  | { readonly kind: "local"; readonly path: RawName; readonly identity: FileIdentity };
+
+/** One inode; hard links are several names of one. */
+export class Inode {
+  readonly type: NodeType;
+  mode: number;
+  uid: number;
+  gid: number;
+  mtime: number;
+  size = 0;
+  target: RawName = "";
+  major = 0;
+  minor = 0;
+  xattrs: Xattrs | undefined = undefined;
+  origin: Origin | undefined = undefined;
+  /** Content kept from the first pass, for the few small files that are always asked for. */
+  kept: Buffer | undefined = undefined;
+  readonly children: Map<RawName, Name> | undefined;
+
+  constructor(type: NodeType, mode: number, uid: number, gid: number, mtime: number) {
+    this.type = type;
+    this.mode = mode;
+    this.uid = uid;
+    this.gid = gid;
+    this.mtime = mtime;
+    this.children = type === "directory" ? new Map() : undefined;
+  }
+
+  /** A directory nobody described: 0755, root's, at the beginning of time. */
+  static implicit(): Inode {
+    return new Inode("directory", 0o755, 0, 0, 0);
+  }
+
+  /** Takes back what lower layers said about a directory. */
+  makeImplicit(): void {
+    this.mode = 0o755;
+    this.uid = 0;
+    this.gid = 0;
+    this.mtime = 0;
+    this.xattrs = undefined;
+  }
+}
+
+/** A name in a directory, and which layer spoke of it last. */
+export interface Name {
+  readonly inode: Inode;
+  /** The layer with an entry for this very name; -1 for implicit directories. */
+  given: number;
+  /** The last layer that gave this name or put something below it. */
+  touched: number;
+}
