@@ -1,3 +1,8 @@
+export { type Assets, assetsDirectory, openAssets } from "./assets.ts";
+export { type BuildOptions, type BuildResult, build } from "./build.ts";
+export { commandLine, readMeasured } from "./cmdline.ts";
+export { defaultConfig, isResourceUri, parseShelterYaml, type ShelterConfig } from "./config/shelter-yaml.ts";
+export { formatSize, parseSize } from "./config/size.ts";
 export { SealError, type SealErrorCode } from "./errors.ts";
 export {
   grantsArgs,
@@ -21,6 +26,7 @@ export {
   type Shape,
   type User,
 } from "./manifest.ts";
+export { decodeManifest } from "./manifest-decode.ts";
 export type {
   MachineShape,
   MeasuredPlatform,
@@ -31,4 +37,7 @@ export type {
 } from "./measure/measurement.ts";
 export { identityPrefix, parseName, shortIdentity } from "./name.ts";
 export type { BuildProgress, BuildStep, OnProgress } from "./progress.ts";
+export { DISK_KEY_SIZE } from "./root/encrypt.ts";
+export { diskKeyFile, newDiskKey } from "./root/key.ts";
 export type { ImageFile, ImageRecord, SealedImage } from "./sealed.ts";
+export { ImageStore, type Removal, verifyImage } from "./store/store.ts";

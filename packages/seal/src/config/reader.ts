@@ -183,12 +183,19 @@ export function readYaml(text: string, file: string): YamlValue {
       `${file}:1:1: the file is longer than ${MAX_FILE_SIZE} bytes`,
     );
   }
-  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false, version: "1.2", merge: false });
+  const document = parseDocument(text, {
+    lineCounter: counter,
+    prettyErrors: false,
+    version: "1.2",
+    merge: false,
+  });
   const problem = document.errors[0] ?? document.warnings[0];
   if (problem !== undefined) {
-    if (problem.code === "DUPLICATE_KEY") throw fail(problem.pos[0], "expected each name once, have it twice");
+    if (problem.code === "DUPLICATE_KEY")
+      throw fail(problem.pos[0], "expected each name once, have it twice");
     // The parser calls itself for each level.
-    if (/call stack/.test(problem.message)) throw fail(problem.pos[0], `expected at most ${MAX_DEPTH} levels, have more`);
+    if (/call stack/.test(problem.message))
+      throw fail(problem.pos[0], `expected at most ${MAX_DEPTH} levels, have more`);
     const message = problem.message.split("\n", 1)[0] ?? "";
     throw fail(problem.pos[0], `expected YAML, have: ${message.charAt(0).toLowerCase()}${message.slice(1)}`);
   }
