@@ -64,15 +64,15 @@ export function qemuCommand(config: InstanceConfig, paths: MachinePaths, host: C
   ];
   if (platform === "vtpm") {
     argv.push(
-      ...["-chardev", `socket,id=tpm,path=${escape(paths.tpmSocket)}`],
+      ...["-chardev", `socket,id=tpm,path=${comma(paths.tpmSocket)}`],
       ...["-tpmdev", "emulator,id=tpm0,chardev=tpm"],
       ...["-device", "tpm-tis,tpmdev=tpm0"],
     );
   }
   argv.push(
-    ...["-chardev", `socket,id=monitor,path=${escape(paths.monitorSocket)}`],
+    ...["-chardev", `socket,id=monitor,path=${comma(paths.monitorSocket)}`],
     ...["-mon", "chardev=monitor,mode=control"],
-    ...["-chardev", `socket,id=agent,path=${escape(paths.agentSocket)}`],
+    ...["-chardev", `socket,id=agent,path=${comma(paths.agentSocket)}`],
     ...["-device", `virtio-serial-pci,id=serial0,max_ports=2${virtio}`],
     ...["-device", "virtserialport,bus=serial0.0,chardev=agent,name=shelter.0"],
   );
@@ -92,7 +92,7 @@ export function qemuCommand(config: InstanceConfig, paths: MachinePaths, host: C
 }
 
 /** Doubles commas, QEMU's way to have one in a value. */
-function escape(value: string): string {
+function comma(value: string): string {
   return value.replaceAll(",", ",,");
 }
 
@@ -173,14 +173,14 @@ function guardOf(config: InstanceConfig, memory: number, host: CommandHost): str
 }
 
 function firmwareOf(platform: Platform, paths: MachinePaths, firmware: FirmwareFiles): string[] {
-  const file = (name: keyof FirmwareFiles): string => escape(firmware[name] ?? PLACEHOLDER[name]);
+  const file = (name: keyof FirmwareFiles): string => comma(firmware[name] ?? PLACEHOLDER[name]);
   switch (platform) {
     case "none":
       return [];
     case "vtpm":
       return [
         ...["-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${file("ovmfCode")}`],
-        ...["-drive", `if=pflash,unit=1,format=raw,file=${escape(paths.variables)}`],
+        ...["-drive", `if=pflash,unit=1,format=raw,file=${comma(paths.variables)}`],
       ];
     case "snp":
       return ["-bios", firmware.ovmfAmdSev ?? PLACEHOLDER.ovmfAmdSev];
@@ -195,7 +195,7 @@ function firmwareOf(platform: Platform, paths: MachinePaths, firmware: FirmwareF
 
 function disk(name: "root" | "verity", file: string, virtio: string): string[] {
   return [
-    ...["-drive", `if=none,id=${name},format=raw,readonly=on,file=${escape(file)}`],
+    ...["-drive", `if=none,id=${name},format=raw,readonly=on,file=${comma(file)}`],
     ...["-device", `virtio-blk-pci,drive=${name},serial=shelter-${name}${virtio}`],
   ];
 }
