@@ -149,11 +149,7 @@ export class Attestation {
     checks.push(...appraisal.verdict.checks);
     const authentic = appraisal.verdict.outcome === "accepted" && checks.every((c) => c.ok);
     if (!authentic) return conclude(checks, appraisal, [], null);
-    const match = matchWorkloads(
-      appraisal.measurements,
-      references.ofPlatform(platform.platform),
-      appraisal.words,
-    );
+    const match = matchWorkloads(appraisal.measurements, references.ofPlatform(platform.platform));
     checks.push(match.check);
     return conclude(checks, appraisal, match.workloads, match.nearest);
   }

@@ -1,6 +1,5 @@
-import type { Check } from "@shelter/attest";
+import { type Check, pcrMeaning } from "@shelter/attest";
 import type { Nearest, ReferenceInfo } from "../api.ts";
-import { pcrWords } from "./references.ts";
 
 /** Which workloads measurements belong to, and if none, which one they come closest to. */
 export interface Match {
@@ -13,12 +12,11 @@ export interface Match {
 export function matchWorkloads(
   measurements: Readonly<Record<string, string>>,
   references: readonly ReferenceInfo[],
-  words: Readonly<Record<string, string>> = {},
 ): Match {
   const workloads = new Set<string>();
   let nearest: Nearest | null = null;
   for (const reference of references) {
-    const differs = differences(measurements, reference, words);
+    const differs = differences(measurements, reference);
     if (differs.length === 0) workloads.add(reference.workload);
     else if (nearest === null || differs.length < nearest.differs.length) {
       nearest = { workload: reference.workload, reference: reference.id, differs };
@@ -38,7 +36,6 @@ export function matchWorkloads(
 function differences(
   measurements: Readonly<Record<string, string>>,
   reference: ReferenceInfo,
-  words: Readonly<Record<string, string>>,
 ): Nearest["differs"] {
   const differs = [];
   const named = Object.entries(reference.pcrs);
@@ -49,7 +46,7 @@ function differences(
     if (claimed === expected) continue;
     differs.push({
       pcr: Number(pcr),
-      what: words[pcr] ?? pcrWords(pcr),
+      what: pcrMeaning(Number(pcr)),
       claimed: claimed ?? "not quoted",
       expected,
     });

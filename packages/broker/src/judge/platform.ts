@@ -25,8 +25,6 @@ export interface Appraisal {
   readonly verdict: Verdict;
   /** PCR number to hex value; only to be believed when the verdict accepts. */
   readonly measurements: Readonly<Record<string, string>>;
-  /** What each measurement is, in words, where the evidence tells more than its number does. */
-  readonly words: Readonly<Record<string, string>>;
 }
 
 /** One TEE type: the broker parses no evidence itself, it asks one of these. */

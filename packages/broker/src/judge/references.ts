@@ -1,3 +1,4 @@
+import { pcrMeaning } from "@shelter/attest";
 import { canonicalJson, digestOf, type Json, type JsonObject, parseDigest, parseJson } from "@shelter/base";
 import type { ReferenceDocument, ReferenceInfo, ReferenceValue } from "../api.ts";
 import { BrokerError } from "../errors.ts";
@@ -68,32 +69,11 @@ function parseValue(value: Json, where: string): ReferenceValue {
     throw new BrokerError(
       "REFERENCE_TOO_WEAK",
       "refused",
-      `${where} does not name PCR ${absent.join(", ")}; it would match guests whose ${absent.map(pcrWords).join(", ")} nobody checked`,
+      `${where} does not name PCR ${absent.join(", ")}; it would match guests whose ${absent.map((pcr) => pcrMeaning(Number(pcr))).join(", ")} nobody checked`,
     );
   }
   return { platform, shape, pcrs: read };
 }
-
-/** What a PCR of a measured boot stands for. */
-export function pcrWords(pcr: string): string {
-  return PCR_WORDS[pcr] ?? "other measurements";
-}
-
-const PCR_WORDS: Readonly<Record<string, string>> = {
-  "0": "firmware",
-  "1": "firmware configuration",
-  "2": "option ROMs and drivers",
-  "3": "option ROM configuration",
-  "4": "kernel",
-  "5": "boot configuration and partition table",
-  "6": "host platform events",
-  "7": "secure boot state",
-  "8": "boot loader command line",
-  "9": "initrd and command line",
-  "10": "files measured at run time",
-  "11": "unified kernel image",
-  "12": "kernel parameters",
-};
 
 /** Reference values by workload. */
 export class References {

@@ -1,0 +1,1 @@
+export { type ServeEnvironment, type ServeOptions, type Serving, serve } from "./serve.ts";

@@ -1,0 +1,22 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+
+/** A directory that goes when the test ends. */
+export function scratch(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), "shelter-broker-"));
+  t.after(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** A clock that stands still until it is moved. */
+export function clock(start = "2026-11-01T12:00:00.000Z"): { now: () => Date; pass: (ms: number) => void } {
+  let at = Date.parse(start);
+  return {
+    now: () => new Date(at),
+    pass: (ms) => {
+      at += ms;
+    },
+  };
+}
