@@ -6,3 +6,4 @@ export * from "./tdx/index.ts";
 export * from "./tpm/index.ts";
 export { type Check, CheckList, type Outcome, type Verdict } from "./verdict.ts";
 export * from "./x509/index.ts";
+export * from "./csv/index.ts";
