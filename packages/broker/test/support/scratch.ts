@@ -3,10 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 
-/** A directory that goes when the test ends. */
-export function scratch(t: TestContext): string {
+/** A directory that goes when the test ends, after whatever still uses it has ended. */
+export function scratch(t: TestContext, before: () => Promise<void> | void = () => {}): string {
   const path = mkdtempSync(join(tmpdir(), "shelter-broker-"));
-  t.after(() => rmSync(path, { recursive: true, force: true }));
+  t.after(async () => {
+    await before();
+    rmSync(path, { recursive: true, force: true });
+  });
   return path;
 }
 
