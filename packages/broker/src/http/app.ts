@@ -52,8 +52,11 @@ export function createApp({ broker, log, tls, limits: given }: HttpOptions): Fas
     forceCloseConnections: "idle",
     routerOptions: { ignoreTrailingSlash: false, caseSensitive: true, maxParamLength: 512 },
     http: { headersTimeout: Math.min(10_000, limits.requestTimeoutMs), maxHeaderSize: 128 * 1024 },
-    frameworkErrors: (error, request, reply: FastifyReply) => {
-      reply.send(answer(error, request, reply));
+    // A path the router cannot even decode is one nobody can have asked for in earnest.
+    frameworkErrors: (_error, request, reply: FastifyReply) => {
+      const error = new BrokerError("ROUTE_UNKNOWN", "malformed", "the request path is not a valid URL path");
+      reply.status(404);
+      reply.send(outcome(request, error, reply));
     },
     ...(tls ? { https: { cert: tls.cert, key: tls.key, minVersion: "TLSv1.2" as const } } : {}),
   }) as FastifyInstance;
