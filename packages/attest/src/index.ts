@@ -1,3 +1,5 @@
+export * from "./azure/index.ts";
+export * from "./csv/index.ts";
 export { type Field, field, fieldLines, group } from "./describe.ts";
 export * from "./eventlog/index.ts";
 export * from "./sgx/index.ts";
@@ -6,4 +8,3 @@ export * from "./tdx/index.ts";
 export * from "./tpm/index.ts";
 export { type Check, CheckList, type Outcome, type Verdict } from "./verdict.ts";
 export * from "./x509/index.ts";
-export * from "./csv/index.ts";

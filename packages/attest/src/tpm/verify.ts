@@ -11,7 +11,7 @@ import {
   verifyEndorsement,
 } from "./endorsement.ts";
 import type { TpmEvidence } from "./evidence.ts";
-import { selectionText, verifyTpmQuote } from "./quote.ts";
+import { verifyTpmQuote } from "./quote.ts";
 import { checkReferences, type PcrReference } from "./reference.ts";
 import { signatureName } from "./signature.ts";
 
@@ -206,18 +206,22 @@ function claimsOf(evidence: TpmEvidence): Record<string, unknown> {
   }
   return {
     nonce: toHex(quote.extraData),
-    qualifiedSigner: toHex(quote.qualifiedSigner),
-    pcrSelection: quote.pcrSelect.map((s) => [s.hash, s.pcrs]),
-    pcrSelectionText: selectionText(quote.pcrSelect),
-    pcrDigest: toHex(quote.pcrDigest),
+    qualified_signer: toHex(quote.qualifiedSigner),
+    pcr_selection: soleOrList(quote.pcrSelect.map((s) => [s.hash, s.pcrs])),
+    pcr_digest: toHex(quote.pcrDigest),
     pcrs: banks,
-    firmwareVersion: quote.firmwareVersion.toString(16).padStart(16, "0"),
+    firmware_version: quote.firmwareVersion.toString(16).padStart(16, "0"),
     clock: Number(quote.clock),
-    resetCount: quote.resetCount,
-    restartCount: quote.restartCount,
+    reset_count: quote.resetCount,
+    restart_count: quote.restartCount,
     safe: quote.safe,
-    signatureScheme: signatureName(signature),
+    sig_alg: signatureName(signature),
     ...(eventLog === undefined ? {} : { boot: bootClaims(eventLog) }),
     ...(ekCertificate === undefined ? {} : { tpm: tpmIdentity(ekCertificate) }),
   };
+}
+
+function soleOrList<T>(list: readonly T[]): T | readonly T[] {
+  const [first] = list;
+  return list.length === 1 && first !== undefined ? first : list;
 }
