@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ShelterError, stateDirectory } from "@shelter/base";
-import { type AuditEntry, BrokerClient, type ReferenceDocument, verifyAuditState } from "@shelter/broker";
+import { type AuditEntry, BrokerClient, type ReferenceDocument } from "@shelter/broker";
 import { readInput } from "../input.ts";
 import { printable, printJson, size, styled, table } from "../terminal.ts";
 
@@ -167,11 +167,9 @@ export async function trustList(options: BrokerOptions): Promise<void> {
 
 function auditLine(entry: AuditEntry): string {
   const outcome = entry.outcome === "ok" ? styled("green", entry.outcome) : styled("red", entry.outcome);
-  return (
-    printable(
-      `${String(entry.seq).padStart(6)}  ${entry.time}  ${entry.actor}  ${entry.action}  ${entry.subject}  `,
-    ) + `${outcome}\n`
-  );
+  return `${printable(
+    `${String(entry.seq).padStart(6)}  ${entry.time}  ${entry.actor}  ${entry.action}  ${entry.subject}  `,
+  )}${outcome}\n`;
 }
 
 /** `shelter broker audit show`. */
