@@ -2,6 +2,7 @@ export * from "./azure/index.ts";
 export * from "./csv/index.ts";
 export { type Field, field, fieldLines, group } from "./describe.ts";
 export * from "./eventlog/index.ts";
+export * from "./judge/index.ts";
 export * from "./sgx/index.ts";
 export * from "./snp/index.ts";
 export * from "./tdx/index.ts";

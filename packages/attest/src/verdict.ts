@@ -65,6 +65,12 @@ export class CheckList {
     this.#missing.push(...other.#missing);
   }
 
+  /** Takes over another verifier's verdict, its checks under a prefix. */
+  adopt(verdict: Verdict, prefix = ""): void {
+    this.#checks.push(...verdict.checks.map((check) => ({ ...check, name: `${prefix}${check.name}` })));
+    this.#missing.push(...verdict.missing);
+  }
+
   get checks(): readonly Check[] {
     return this.#checks;
   }

@@ -51,7 +51,7 @@ export function verifyAzure(input: AzureInput): Verdict {
     ...(input.tpm === undefined ? {} : { expectations: input.tpm }),
     at: input.at,
   });
-  take(tpm, "", checks);
+  checks.adopt(tpm);
   if (input.userData !== undefined) {
     checks.add({
       name: "user-data",
@@ -74,15 +74,6 @@ export function verifyAzure(input: AzureInput): Verdict {
   });
 }
 
-/** Takes over another verdict's checks under a prefix. */
-function take(verdict: Verdict, prefix: string, checks: CheckList): void {
-  for (const check of verdict.checks) {
-    if (check.name === "collateral" && check.failure === "incomplete")
-      checks.miss(check.expected ?? "collateral");
-    else checks.add({ ...check, name: `${prefix}${check.name}` });
-  }
-}
-
 function judgeSnp(input: AzureInput, checks: CheckList): Verdict {
   const { hcl } = input.evidence;
   const vek = input.vek ?? input.evidence.vcek;
@@ -95,7 +86,7 @@ function judgeSnp(input: AzureInput, checks: CheckList): Verdict {
     // Only the paravisor runs at VMPL 0; a report from a lower level may carry any report data.
     expect: { vmpl: 0, ...input.snp, reportData: hcl.varDataHash },
   });
-  take(verdict, "snp-", checks);
+  checks.adopt(verdict, "snp-");
   return verdict;
 }
 
@@ -113,11 +104,16 @@ function judgeTdx(input: AzureInput, checks: CheckList): Verdict {
     expect: { ...input.tdx, reportData: hcl.varDataHash },
   });
   const leave = input.platformTcb === "leave" && input.collateral === undefined;
-  const kept = leave
-    ? verdict.checks.filter(
-        (c) => c.name !== "collateral" || c.failure !== "incomplete" || /^pck cert/.test(c.expected ?? ""),
-      )
-    : verdict.checks;
-  take({ ...verdict, checks: kept }, "tdx-", checks);
+  checks.adopt(leave ? withoutMissingTcb(verdict) : verdict, "tdx-");
   return verdict;
+}
+
+/** The verdict without what Intel's collateral would have added; a missing PCK certificate stays missing. */
+function withoutMissingTcb(verdict: Verdict): Verdict {
+  const stays = (what: string | undefined): boolean => what?.startsWith("pck certificate") ?? true;
+  return {
+    ...verdict,
+    checks: verdict.checks.filter((c) => c.name !== "collateral" || stays(c.expected)),
+    missing: verdict.missing.filter(stays),
+  };
 }

@@ -1,0 +1,140 @@
+import { describe, ShelterError } from "@shelter/base";
+import { parseCsvEvidence, verifyCsv } from "../csv/index.ts";
+import { verifySgx } from "../sgx/index.ts";
+import { verifySnp } from "../snp/index.ts";
+import { verifyTdx } from "../tdx/index.ts";
+import { CheckList, type Verdict } from "../verdict.ts";
+import { judgeAzureFiles } from "./azure.ts";
+import { JudgeError } from "./error.ts";
+import { dcapFiles, need, type RoleRequest } from "./files.ts";
+import { present } from "./present.ts";
+import { judgeTpmFiles } from "./tpm.ts";
+
+/**
+ * Judges evidence whose files have known roles. What the verifiers raise about the form of a file is
+ * a verdict here: `malformed`, never an exception; only our own mistakes and wrong use throw.
+ */
+export function judgeRoles(request: RoleRequest): Verdict {
+  try {
+    return judge(request);
+  } catch (error) {
+    if (!(error instanceof ShelterError) || error.kind === "bug" || error.kind === "usage") throw error;
+    const checks = new CheckList();
+    const failure = error.kind === "malformed" ? "malformed" : "refused";
+    checks.add({ name: "evidence-form", ok: false, failure, detail: describe(error) });
+    return checks.verdict(request.platform, {});
+  }
+}
+
+function judge(request: RoleRequest): Verdict {
+  switch (request.platform) {
+    case "snp":
+      return judgeSnp(request);
+    case "tdx":
+      return judgeTdx(request);
+    case "sgx":
+      return judgeSgx(request);
+    case "csv":
+      return judgeCsv(request);
+    case "tpm":
+      return judgeTpmFiles(request);
+    case "az-snp-vtpm":
+    case "az-tdx-vtpm":
+      return judgeAzureFiles(request);
+    case "cca":
+    case "nitro":
+      throw new JudgeError("PLATFORM_UNSUPPORTED", `no verifier for ${request.platform}`);
+    default:
+      return request.platform satisfies never;
+  }
+}
+
+function judgeSnp({ files, at, expect }: RoleRequest): Verdict {
+  const { vek, ca, root } = files;
+  const crls = Object.entries(files).flatMap(([role, file]) =>
+    /(?:^|_)crl$/.test(role) && file ? [file] : [],
+  );
+  return verifySnp(
+    present({
+      report: need(files, "report"),
+      vek,
+      ca,
+      certTable: files["cert_table"],
+      root,
+      crls,
+      at,
+      expect: present({
+        reportData: expect.reportData,
+        hostData: expect.hostData,
+        measurements: expect.measurements,
+        idKeyDigests: expect.signers,
+        allowDebug: expect.allowDebug,
+        allowMigration: expect.allowMigration,
+      }),
+    }),
+  );
+}
+
+function judgeTdx({ files, at, expect }: RoleRequest): Verdict {
+  const registers = expect.registers;
+  return verifyTdx(
+    present({
+      quote: need(files, "quote"),
+      collateral: dcapFiles(files),
+      root: files["root"],
+      eventLog: files["ccel"] ?? files["event_log"],
+      at,
+      expect: present({
+        reportData: expect.reportData,
+        mrTds: expect.measurements,
+        rtmrs: registers && [registers[0], registers[1], registers[2], registers[3]],
+        mrConfigId: expect.hostData,
+        allowDebug: expect.allowDebug,
+        allowMigratable: expect.allowMigration,
+        allowTcbStatuses: expect.allowTcbStatuses,
+      }),
+    }),
+  );
+}
+
+function judgeSgx({ files, at, expect }: RoleRequest): Verdict {
+  return verifySgx(
+    present({
+      quote: need(files, "quote"),
+      collateral: dcapFiles(files),
+      root: files["root"],
+      at,
+      expect: present({
+        reportData: expect.reportData,
+        mrEnclaves: expect.measurements,
+        mrSigners: expect.signers,
+        allowDebug: expect.allowDebug,
+        allowTcbStatuses: expect.allowTcbStatuses,
+      }),
+    }),
+  );
+}
+
+function judgeCsv({ files, expect }: RoleRequest): Verdict {
+  const json = files["evidence_json"];
+  const registers = Object.entries(expect.registers ?? {}).flatMap(([i, [value]]) =>
+    value ? [[i, value]] : [],
+  );
+  if (json !== undefined) parseCsvEvidence(json); // its form counts, also where a raw report is beside it
+  return verifyCsv(
+    present({
+      evidence: json ?? need(files, "report"),
+      wrapper: json === undefined ? expect.csvWrapper : undefined,
+      hskCek: files["hsk_cek"],
+      root: files["root"],
+      eventLog: files["ccel"] ?? files["event_log"],
+      expect: present({
+        reportData: expect.reportData,
+        mnonce: expect.mnonce,
+        measures: expect.measurements,
+        rtmrs: Object.fromEntries(registers) as Record<number, Uint8Array>,
+        allowDebug: expect.allowDebug,
+      }),
+    }),
+  );
+}
