@@ -27,14 +27,17 @@ export {
   type User,
 } from "./manifest.ts";
 export { decodeManifest } from "./manifest-decode.ts";
+export { measure, referenceValues } from "./measure/measure.ts";
 export type {
   MachineShape,
   MeasuredPlatform,
   Measurement,
   MeasureRequest,
   PredictedEvent,
+  Processor,
   ReferenceValues,
 } from "./measure/measurement.ts";
+export { DEFAULT_FIRMWARE } from "./measure/ovmf.ts";
 export { identityPrefix, parseName, shortIdentity } from "./name.ts";
 export type { BuildProgress, BuildStep, OnProgress } from "./progress.ts";
 export { DISK_KEY_SIZE } from "./root/encrypt.ts";

@@ -3,7 +3,7 @@ import type { Digest } from "@shelter/base";
 /** What isolates a guest and vouches for it; `none` is measured by nobody. */
 export type MeasuredPlatform = "vtpm" | "snp" | "tdx" | "csv";
 
-/** What of a machine goes into its measurements. */
+/** What of a machine goes into its measurements; `memory` in bytes. */
 export type MachineShape = { readonly cpus: number; readonly memory: number };
 
 /** One thing a platform measures at boot, predicted. */
@@ -23,18 +23,29 @@ export type Measurement = {
   readonly shape: MachineShape;
   /** Hex value of each predicted register by its number. */
   readonly pcrs: { readonly [pcr: string]: string };
+  /** In the order of the boot. */
   readonly events: readonly PredictedEvent[];
 };
 
-/** What to predict: `memory` in bytes, `firmware` the firmware's code file. */
+/** What of the guest's processor the firmware looks at. */
+export type Processor = {
+  /** Width of physical addresses, QEMU's `phys-bits`. */
+  readonly physBits: number;
+  /** As CPUID tells it: emulation and AMD say `AuthenticAMD`, Intel under KVM `GenuineIntel`. */
+  readonly vendor: "AuthenticAMD" | "GenuineIntel";
+};
+
+/** What to predict. */
 export type MeasureRequest = {
   readonly imageDirectory: string;
   readonly platform: MeasuredPlatform;
   readonly cpus: number;
+  /** Bytes. */
   readonly memory: number;
-  readonly firmware?: string;
-  /** Physical address bits of the guest's CPU (QEMU's `phys-bits`); 40 unless told. */
-  readonly physBits?: number;
+  /** The firmware's code file; Debian's `OVMF_CODE_4M.fd` unless told. */
+  readonly firmware?: string | undefined;
+  /** 40 bits and `AuthenticAMD` unless told: what `@shelter/vm` starts, emulated. */
+  readonly processor?: Processor | undefined;
 };
 
 /** Measurements a broker expects (docs/formats.md, "Reference values"). */

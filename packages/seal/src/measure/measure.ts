@@ -1,0 +1,40 @@
+import { SealError } from "../errors.ts";
+import { readRecord } from "../store/store.ts";
+import type { MachineShape, Measurement, MeasureRequest, ReferenceValues } from "./measurement.ts";
+import { measureVtpm } from "./vtpm.ts";
+
+/** Predicts what a platform will report of booting this image on this machine. */
+export async function measure(request: MeasureRequest): Promise<Measurement> {
+  switch (request.platform) {
+    case "vtpm":
+      return await measureVtpm(request);
+    case "snp":
+    case "tdx":
+    case "csv":
+      throw new SealError(
+        "PLATFORM_UNSUPPORTED",
+        "unavailable",
+        `no predictions for the platform ${request.platform}`,
+        {
+          hint: "predictions exist for: vtpm",
+        },
+      );
+    default:
+      return request.platform satisfies never;
+  }
+}
+
+/** What a broker needs to recognise this image on machines of these shapes. */
+export async function referenceValues(
+  workload: string,
+  request: Omit<MeasureRequest, "cpus" | "memory">,
+  shapes: readonly MachineShape[],
+): Promise<ReferenceValues> {
+  const { identity } = readRecord(request.imageDirectory);
+  const values: ReferenceValues["values"][number][] = [];
+  for (const shape of shapes) {
+    const { platform, pcrs } = await measure({ ...request, ...shape });
+    values.push({ platform, shape, pcrs });
+  }
+  return { version: 1, workload, image: identity, values };
+}
