@@ -1,4 +1,4 @@
-import type { MountRequest, ProcessExit, TerminalSize } from "@shelter/guest";
+import type { MountRequest, PortForward, ProcessExit } from "@shelter/guest";
 import type { Accelerator, Platform } from "./platform.ts";
 
 /** The sealed image an instance boots. */
@@ -11,14 +11,6 @@ export interface BootImage {
   readonly directory: string;
   readonly shape: "disk" | "initrd";
   readonly cmdline: string;
-}
-
-/** A listening address of the host that leads to a port of the guest. */
-export interface PortForward {
-  /** `127.0.0.1` unless given. */
-  readonly address: string;
-  readonly hostPort: number;
-  readonly guestPort: number;
 }
 
 /** Everything about one instance that does not change while it lives. */
@@ -102,5 +94,10 @@ export interface InstanceEnd {
   readonly timings: readonly Timing[];
 }
 
-/** How a terminal is attached. */
-export type Size = TerminalSize;
+/** What a running instance costs its host, in resident bytes. */
+export interface InstanceStats {
+  readonly machine: number;
+  readonly supervisor: number;
+  readonly tpm: number;
+  readonly timings: readonly Timing[];
+}

@@ -1,0 +1,55 @@
+import { spawn } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { fileURLToPath } from "node:url";
+import { type ErrorKind, ShelterError } from "@shelter/base";
+import { tailOf } from "./child.ts";
+import type { Instance } from "./config.ts";
+import type { WireError } from "./control.ts";
+import { VmError } from "./errors.ts";
+
+/** The instance's own process holds little: a small heap keeps it that way. */
+export const SUPERVISOR_FLAGS: readonly string[] = ["--max-old-space-size=96", "--max-semi-space-size=1"];
+
+/**
+ * Runs an instance in a process of its own that outlives this one. Resolves when the main process runs, and
+ * rejects with the reason when it does not come to that.
+ */
+export async function startDetached(instance: Instance): Promise<void> {
+  const logPath = join(instance.directory, "supervisor.log");
+  const log = openSync(logPath, "a", 0o600);
+  const main = fileURLToPath(new URL("./supervisor-main.ts", import.meta.url));
+  const child = spawn(process.execPath, [...SUPERVISOR_FLAGS, main, instance.directory], {
+    detached: true,
+    cwd: "/",
+    stdio: ["ignore", log, log, "pipe"],
+  });
+  closeSync(log);
+  const report = child.stdio[3] as Readable;
+  const text = await new Promise<string>((resolve, reject) => {
+    let all = "";
+    child.once("error", reject);
+    report.on("data", (piece: Buffer) => {
+      all += piece.toString();
+    });
+    report.on("error", () => {});
+    report.on("close", () => resolve(all));
+  });
+  child.unref();
+  let outcome: { readonly ok?: boolean; readonly error?: WireError };
+  try {
+    outcome = JSON.parse(text) as typeof outcome;
+  } catch (cause) {
+    throw new VmError(
+      "MACHINE_DIED",
+      "bug",
+      `the instance's process ended at once: ${tailOf(logPath, 600)}`,
+      { cause },
+    );
+  }
+  if (outcome.error !== undefined) {
+    const { code, kind, message, hint } = outcome.error;
+    throw new ShelterError(code, kind as ErrorKind, message, hint === undefined ? {} : { hint });
+  }
+}
