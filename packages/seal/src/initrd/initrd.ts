@@ -8,19 +8,25 @@ import { type CpioEntry, writeCpio } from "./cpio.ts";
 import { type KernelModule, listModules, readModule } from "./modules.ts";
 
 /**
- * What the guest's kernel may need, by group (docs/formats.md, "The initrd"). A name with `?` speeds something
- * up on hardware that has it and is not missed elsewhere.
+ * What the guest's kernel may need besides what is built in; what these depend on comes with them. The agent
+ * loads each when a run first needs it.
  */
-const GROUPS: Readonly<Record<string, readonly string[]>> = {
-  base: ["virtio_pci", "virtio_console"],
-  disk: ["virtio_blk", "sha256_ssse3?", "dm_verity"],
-  crypt: ["aesni_intel?", "xts", "dm_crypt"],
-  root: ["squashfs", "overlay"],
-  loop: ["loop"],
-  fuse: ["fuse"],
-  net: ["virtio_net"],
-  vsock: ["vmw_vsock_virtio_transport"],
-};
+const MODULES: readonly string[] = [
+  "virtio_pci",
+  "virtio_console",
+  "vmw_vsock_virtio_transport",
+  "virtio_blk",
+  "sha256_ssse3",
+  "dm_verity",
+  "squashfs",
+  "overlay",
+  "loop",
+  "aesni_intel",
+  "xts",
+  "dm_crypt",
+  "fuse",
+  "virtio_net",
+];
 
 const FORMAT = 1; // a change of how the initrd is written must not find an older one in the cache
 const MAX_CACHED = 4; // initrds of kernels and agents past are not worth their space
@@ -45,25 +51,23 @@ export function makeInitrd(agent: Uint8Array, modulesDirectory: string): Uint8Ar
     return module;
   };
 
-  const lines: string[] = [];
-  for (const [group, names] of Object.entries(GROUPS)) {
-    const placed = new Set<string>();
-    const place = (name: string, optional: boolean): void => {
-      if (placed.has(name)) return;
-      placed.add(name);
-      const module = get(name);
-      if (module === undefined) return;
-      for (const soft of module.before) if (files.has(soft)) place(soft, true);
-      for (const dependency of module.depends) place(dependency, optional);
-      lines.push(`${group} ${module.file}${optional ? " optional" : ""}\n`);
-    };
-    for (const name of names) place(name.replace("?", ""), name.endsWith("?"));
-  }
+  const order: string[] = [];
+  const placed = new Set<string>();
+  const place = (name: string): void => {
+    if (placed.has(name)) return;
+    placed.add(name);
+    const module = get(name);
+    if (module === undefined) return;
+    for (const soft of module.before) if (files.has(soft)) place(soft);
+    for (const dependency of module.depends) place(dependency);
+    order.push(`${module.file}\n`);
+  };
+  for (const name of MODULES) place(name);
 
   const entries: CpioEntry[] = [
     { path: "init", mode: 0o755, data: agent },
     { path: "modules", mode: 0o755 },
-    { path: "modules/order", mode: 0o644, data: Buffer.from(lines.join("")) },
+    { path: "modules/order", mode: 0o644, data: Buffer.from(order.join("")) },
   ];
   for (const module of read.values()) {
     entries.push({ path: `modules/${module.file}`, mode: 0o644, data: module.bytes });
@@ -83,7 +87,7 @@ export async function cachedInitrd(assets: Assets, state: string): Promise<{ pat
   const agent = await digestFile(assets.agent);
   const key = createHash("sha256")
     .update(
-      `${FORMAT}\0${JSON.stringify(GROUPS)}\0${agent}\0${await digestFile(assets.kernel)}\0${assets.kernelVersion}`,
+      `${FORMAT}\0${MODULES.join()}\0${agent}\0${await digestFile(assets.kernel)}\0${assets.kernelVersion}`,
     )
     .digest("hex");
   const directory = join(state, "cache", "initrd");
