@@ -18,6 +18,8 @@ export interface ReferenceValue {
   readonly shape: JsonObject | null;
   /** PCR number to hex SHA-256 value. */
   readonly pcrs: Readonly<Record<string, string>>;
+  /** What is measured into them; explains a difference and decides nothing. */
+  readonly events?: readonly { readonly pcr: number; readonly digest: string; readonly what: string }[];
 }
 
 /** The document `shelter measure --reference` writes (docs/formats.md). */

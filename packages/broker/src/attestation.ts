@@ -151,6 +151,7 @@ export class Attestation {
     if (!authentic) return conclude(checks, appraisal, [], null);
     const match = matchWorkloads(appraisal.measurements, references.ofPlatform(platform.platform));
     checks.push(match.check);
+    if (match.nearestReference !== null) checks.push(...appraisal.explain(match.nearestReference));
     return conclude(checks, appraisal, match.workloads, match.nearest);
   }
 

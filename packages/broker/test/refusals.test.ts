@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { createHmac, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { type Answer, ask, type Bend, detail, Guest, type Session, variant } from "./support/guest.ts";
-import { authority, known, running } from "./support/running.ts";
+import { authority, known, reference, running } from "./support/running.ts";
 import { bootEvents, SoftTpm } from "./support/soft-tpm.ts";
 
 const NONE = "00".repeat(32);
@@ -38,6 +38,21 @@ const BENT: readonly [string, (guest: Guest, session: Session) => Bend, RegExp][
   ],
   ["events in another order", (guest) => ({ events: [...guest.tpm.events].reverse() }), /eventlog-replay/],
   ["no event log", () => ({ evidence: { event_log: undefined } }), /eventlog: no event log/],
+  [
+    "a log silent about the initrd",
+    (guest) => ({ events: guest.tpm.events.filter((e) => e.pcr !== 9) }),
+    /eventlog-coverage: the event log has no events of PCR 9/,
+  ],
+  [
+    "a report nobody measured",
+    () => ({ evidence: { guest_report: "ROOT_ALTERED: x" } }),
+    /guest-report: the guest sends a report that it did not measure/,
+  ],
+  [
+    "a quote without the PCR of reports",
+    () => ({ selected: [0, 4, 7, 9] }),
+    /guest-report: PCR 12.* was not quoted/,
+  ],
   ["no activation", () => ({ activation: null }), /ak-activation: /],
   ["a wrong activation", () => ({ activation: randomBytes(32) }), /ak-activation: /],
   ["a short activation", () => ({ activation: Buffer.alloc(0) }), /ak-activation: /],
@@ -53,7 +68,7 @@ const BENT: readonly [string, (guest: Guest, session: Session) => Bend, RegExp][
     (guest) => ({ evidence: { tpm_quote: { ...quoteOf(guest), pcrs: Array(24).fill(NONE) } } }),
     /tpm_quote|quote-|pcr/i,
   ],
-  ["a quote that leaves the kernel's PCR out", () => ({ selected: [0, 7, 9] }), /PCR 4 not quoted/],
+  ["a quote that leaves the kernel's PCR out", () => ({ selected: [0, 7, 9, 12] }), /PCR 4 not quoted/],
   [
     "no endorsement certificate",
     () => ({ evidence: { ek_certificate: undefined } }),
@@ -282,4 +297,55 @@ test("a boot log that lies about a component is not believed", async (t) => {
   await known(run, run.tpm());
   const guest = new Guest(run.url, tpm);
   refused(await guest.attest(await guest.auth(), { events: bootEvents() }), /eventlog-replay/);
+});
+
+test("a guest that reports what it found is refused with its own words, and only with those it measured", async (t) => {
+  const run = await running(t);
+  const clean = run.tpm();
+  await known(run, clean);
+  const report = "ROOT_ALTERED: block 17 of the root is not what was sealed";
+  const tpm = run.tpm();
+  // The guest extends PCR 12 with the digest of the text; the firmware's log knows nothing of it.
+  tpm.extend(12, createHash("sha256").update(report).digest());
+  const guest = new Guest(run.url, tpm);
+  const attest = async (text: string | undefined) =>
+    guest.attest(await guest.auth(), { evidence: { guest_report: text } });
+  refused(
+    await attest(report),
+    /guest-report: the guest reports ROOT_ALTERED: block 17 of the root is not what was sealed/,
+  );
+  refused(await attest("ROOT_ALTERED: block 18"), /PCR 12 was extended, and not with what the guest reports/);
+  refused(await attest(undefined), /PCR 12 was extended, and not with/);
+  const hidden = "BELL: \u0007\u001b[31m";
+  const rude = run.tpm();
+  rude.extend(12, createHash("sha256").update(hidden).digest());
+  const other = new Guest(run.url, rude);
+  const answer = await other.attest(await other.auth(), { evidence: { guest_report: hidden } });
+  refused(answer, /guest reports BELL: /);
+  assert.doesNotMatch(detail(answer), /[\u0007\u001b]/);
+});
+
+test("a reference value with its events tells which component differs", async (t) => {
+  const run = await running(t);
+  const good = run.tpm();
+  await known(run, good);
+  await run.admin.deleteReference({ workload: "demo" });
+  const document = reference("demo", good);
+  const words = ["command line", "initrd"];
+  const events = good.events
+    .filter((e) => e.pcr === 9)
+    .map((e, i) => ({
+      pcr: 9,
+      digest: (e.digest ?? createHash("sha256").update(e.data).digest()).toString("hex"),
+      what: words[i] ?? "",
+    }));
+  await run.admin.putReference({ ...document, values: [{ ...document.values[0], events }] });
+  await new Guest(run.url, good).handshake();
+  for (const [part, word] of [
+    ["initrd", "initrd"],
+    ["cmdline", "command line"],
+  ] as const) {
+    const guest = new Guest(run.url, run.tpm({ events: bootEvents({ [part]: "altered" }) }));
+    refused(await guest.attest(await guest.auth()), new RegExp(`PCR 9 .*differs: not the expected ${word};`));
+  }
 });

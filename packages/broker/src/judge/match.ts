@@ -5,6 +5,8 @@ import type { Nearest, ReferenceInfo } from "../api.ts";
 export interface Match {
   readonly workloads: readonly string[];
   readonly nearest: Nearest | null;
+  /** The reference value behind `nearest`. */
+  readonly nearestReference: ReferenceInfo | null;
   readonly check: Check;
 }
 
@@ -15,11 +17,13 @@ export function matchWorkloads(
 ): Match {
   const workloads = new Set<string>();
   let nearest: Nearest | null = null;
+  let nearestReference: ReferenceInfo | null = null;
   for (const reference of references) {
     const differs = differences(measurements, reference);
     if (differs.length === 0) workloads.add(reference.workload);
     else if (nearest === null || differs.length < nearest.differs.length) {
       nearest = { workload: reference.workload, reference: reference.id, differs };
+      nearestReference = reference;
     }
   }
   if (workloads.size > 0) {
@@ -27,10 +31,11 @@ export function matchWorkloads(
     return {
       workloads: names,
       nearest: null,
+      nearestReference: null,
       check: { name: "reference-values", ok: true, failure: "refused", claimed: names.join(", ") },
     };
   }
-  return { workloads: [], nearest, check: refusal(nearest) };
+  return { workloads: [], nearest, nearestReference, check: refusal(nearest) };
 }
 
 function differences(
@@ -62,8 +67,6 @@ function refusal(nearest: Nearest | null): Check {
   const pcrs = nearest.differs.map((d) => `PCR ${d.pcr}`);
   return {
     ...check,
-    claimed: nearest.differs.map((d) => `PCR ${d.pcr} ${d.claimed}`).join(", "),
-    expected: nearest.differs.map((d) => `PCR ${d.pcr} ${d.expected}`).join(", "),
     detail:
       `unknown measurement; the nearest workload is ${nearest.workload}, from which ` +
       `${nearest.differs.map((d) => d.what).join("; ")} ${pcrs.length === 1 ? "differs" : "differ"} (${pcrs.join(", ")})`,

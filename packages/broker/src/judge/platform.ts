@@ -1,5 +1,6 @@
-import type { Verdict } from "@shelter/attest";
+import type { Check, Verdict } from "@shelter/attest";
 import type { Json, JsonObject } from "@shelter/base";
+import type { ReferenceValue } from "../api.ts";
 
 /** What `/auth` answers for a platform, and what it must be given back at `/attest`. */
 export interface Challenge {
@@ -25,6 +26,8 @@ export interface Appraisal {
   readonly verdict: Verdict;
   /** PCR number to hex value; only to be believed when the verdict accepts. */
   readonly measurements: Readonly<Record<string, string>>;
+  /** Why it differs from a reference value, component by component as far as the evidence tells. */
+  explain(reference: ReferenceValue): readonly Check[];
 }
 
 /** One TEE type: the broker parses no evidence itself, it asks one of these. */

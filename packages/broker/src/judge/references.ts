@@ -7,6 +7,7 @@ import { type Database, integer, type Row, text, textOrNull } from "../state/dat
 const WORKLOAD = /^[a-z0-9]+(?:[._/-][a-z0-9]+)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$/;
 const MAX_VALUES = 512; // vCPU counts times memory sizes of one image; more is not a measurement of anything
 const MAX_SHAPE = 1024;
+const MAX_EVENTS = 256;
 
 /** What a reference value of each platform must name at least, so that every measured part is covered. */
 export const REQUIRED_PCRS: Readonly<Record<string, readonly string[]>> = { vtpm: ["0", "4", "7", "9"] };
@@ -41,7 +42,7 @@ export function parseReferenceDocument(value: Json): ReferenceDocument {
 }
 
 function parseValue(value: Json, where: string): ReferenceValue {
-  const entry = object(value, where, ["platform", "shape", "pcrs"]);
+  const entry = object(value, where, ["platform", "shape", "pcrs", "events"]);
   const platform = entry["platform"];
   if (typeof platform !== "string" || !Object.hasOwn(REQUIRED_PCRS, platform)) {
     throw new BrokerError(
@@ -72,7 +73,26 @@ function parseValue(value: Json, where: string): ReferenceValue {
       `${where} does not name PCR ${absent.join(", ")}; it would match guests whose ${absent.map((pcr) => pcrMeaning(Number(pcr))).join(", ")} nobody checked`,
     );
   }
-  return { platform, shape, pcrs: read };
+  const events = parseEvents(entry["events"], `${where}.events`);
+  return { platform, shape, pcrs: read, ...(events.length === 0 ? {} : { events }) };
+}
+
+function parseEvents(value: Json | undefined, where: string): NonNullable<ReferenceValue["events"]> {
+  if (value === undefined || value === null) return [];
+  if (!Array.isArray(value) || value.length > MAX_EVENTS)
+    throw malformed(`${where} is not a list of at most ${MAX_EVENTS}`);
+  return (value as readonly Json[]).map((event, i) => {
+    const { pcr, digest, what } = object(event, `${where}[${i}]`, ["pcr", "digest", "what"]);
+    if (typeof pcr !== "number" || !Number.isInteger(pcr) || pcr < 0 || pcr > 23) {
+      throw malformed(`${where}[${i}].pcr is not 0 to 23`);
+    }
+    if (typeof digest !== "string" || !/^[0-9a-f]{64}$/.test(digest)) {
+      throw malformed(`${where}[${i}].digest is not 64 lower-case hex digits`);
+    }
+    if (typeof what !== "string" || what.length > 200)
+      throw malformed(`${where}[${i}].what is not a short text`);
+    return { pcr, digest, what };
+  });
 }
 
 /** Reference values by workload. */
@@ -90,13 +110,14 @@ export class References {
         const { platform, shape, pcrs } = value;
         const digest = digestOf(canonicalJson({ image: document.image, pcrs, platform, shape }));
         this.#db.run(
-          `INSERT INTO reference_values (workload, image, platform, shape, pcrs, digest, added)
-           VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workload, digest) DO NOTHING`,
+          `INSERT INTO reference_values (workload, image, platform, shape, pcrs, events, digest, added)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (workload, digest) DO NOTHING`,
           document.workload,
           document.image,
           platform,
           canonicalJson(shape),
           canonicalJson(pcrs),
+          canonicalJson(value.events ?? []),
           digest,
           now.toISOString(),
         );
@@ -137,6 +158,8 @@ export class References {
 }
 
 function readReference(row: Row): ReferenceInfo {
+  const events = parseJson(text(row, "events"), "stored events") as NonNullable<ReferenceValue["events"]> &
+    Json;
   return {
     id: integer(row, "id"),
     workload: text(row, "workload"),
@@ -144,6 +167,7 @@ function readReference(row: Row): ReferenceInfo {
     platform: text(row, "platform"),
     shape: parseJson(text(row, "shape"), "stored shape") as JsonObject | null,
     pcrs: parseJson(text(row, "pcrs"), "stored PCRs") as Record<string, string>,
+    ...(events.length === 0 ? {} : { events }),
     added: text(row, "added"),
   };
 }

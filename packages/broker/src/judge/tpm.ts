@@ -1,6 +1,24 @@
-import { randomBytes } from "node:crypto";
-import { parseCertificate, parseTpmEvidence, startActivation, verifyTpmEvidence } from "@shelter/attest";
-import { fromBase64, type Json, type JsonObject, SecretBytes, toBase64 } from "@shelter/base";
+import { createHash, randomBytes } from "node:crypto";
+import {
+  CheckList,
+  checkReferences,
+  type EventLog,
+  parseCertificate,
+  parseTpmEvidence,
+  type Registers,
+  replay,
+  startActivation,
+  verifyTpmEvidence,
+} from "@shelter/attest";
+import {
+  fromBase64,
+  type Json,
+  type JsonObject,
+  SecretBytes,
+  sameBytes,
+  toBase64,
+  toHex,
+} from "@shelter/base";
 import { BrokerError } from "../errors.ts";
 import type { Appraisal, Challenge, EvidenceInput, PlatformVerifier } from "./platform.ts";
 import { REQUIRED_PCRS } from "./references.ts";
@@ -44,8 +62,9 @@ function verify({ evidence, reportData, keep, anchors, now }: EvidenceInput): Ap
   if (anchors.length === 0) {
     return refused("ek-anchor", "no trust anchor for endorsement certificates is configured at this broker");
   }
+  const parsed = parseTpmEvidence(evidence);
   const verdict = verifyTpmEvidence({
-    evidence: parseTpmEvidence(evidence),
+    evidence: parsed,
     reportData,
     trust: {
       by: "endorsement",
@@ -57,9 +76,71 @@ function verify({ evidence, reportData, keep, anchors, now }: EvidenceInput): Ap
     expectations: { requireEventLog: true },
     at: now,
   });
-  // Only PCRs the quote covers are in the claims; what is not there cannot match a reference value.
-  const banks = verdict.claims["pcrs"] as Readonly<Record<string, Readonly<Record<string, string>>>>;
-  return { verdict, measurements: banks["sha256"] ?? {} };
+  const checks = new CheckList();
+  for (const check of verdict.checks) checks.add(check);
+  // Only values the quote covers: what else the guest lists is nobody's word.
+  const selected = parsed.quote.pcrSelect.filter((s) => s.hash === "sha256").flatMap((s) => s.pcrs);
+  const quoted = new Map([...(parsed.pcrs?.get("sha256") ?? [])].filter(([pcr]) => selected.includes(pcr)));
+  checkCoverage(parsed.eventLog, quoted, checks);
+  checkTestimony(evidence, quoted.get(TESTIMONY_PCR), checks);
+  return {
+    verdict: checks.verdict("vtpm", verdict.claims),
+    measurements: Object.fromEntries([...quoted].map(([pcr, value]) => [String(pcr), toHex(value)])),
+    explain: (reference) => {
+      const explained = new CheckList();
+      const { quote, pcrs, eventLog } = parsed;
+      checkReferences([reference], quote.pcrSelect, pcrs ?? new Map(), eventLog, explained);
+      return explained.checks;
+    },
+  };
+}
+
+const FIRMWARE_PCRS = 9; // PCR 0 to 9 are extended before process 1 runs, so the log must account for them
+
+/** Replay compares what the log speaks about; this asks that it speaks about everything that was extended. */
+function checkCoverage(log: EventLog | undefined, quoted: Registers, checks: CheckList): void {
+  if (log === undefined) return;
+  const replayed = replay(log, "sha256");
+  const silent = [...quoted]
+    .filter(([pcr, value]) => pcr <= FIRMWARE_PCRS && !replayed.has(pcr) && value.some((b) => b !== 0))
+    .map(([pcr]) => `PCR ${pcr}`);
+  checks.add({
+    name: "eventlog-coverage",
+    ok: silent.length === 0,
+    failure: "untrusted",
+    ...(silent.length === 0 ? {} : { detail: `the event log has no events of ${silent.join(", ")}` }),
+  });
+}
+
+const TESTIMONY_PCR = 12;
+const MAX_TESTIMONY = 1024; // characters a guest may say about itself
+
+/**
+ * A guest that found something altered says so in PCR 12 (docs/formats.md, "Testimony"). Zero is the
+ * only value of a guest that has nothing to report.
+ */
+function checkTestimony(evidence: Json, pcr: Uint8Array | undefined, checks: CheckList): void {
+  const given = (evidence as JsonObject)["guest_report"];
+  const said = typeof given === "string" ? given.slice(0, MAX_TESTIMONY) : undefined;
+  const refuse = (detail: string) =>
+    checks.add({ name: "guest-report", ok: false, failure: "refused", detail });
+  if (pcr === undefined) {
+    refuse(`PCR ${TESTIMONY_PCR}, where a guest reports what it found, was not quoted`);
+  } else if (pcr.every((byte) => byte === 0)) {
+    if (given === undefined || given === null)
+      checks.add({ name: "guest-report", ok: true, failure: "refused" });
+    else refuse("the guest sends a report that it did not measure");
+  } else if (said !== undefined && sameBytes(pcr, extendedOnce(said))) {
+    // Control characters would reach a terminal.
+    refuse(`the guest reports ${said.replaceAll(/[\p{Cc}\p{Cf}]/gu, " ")}`);
+  } else {
+    refuse(`PCR ${TESTIMONY_PCR} was extended, and not with what the guest reports`);
+  }
+}
+
+function extendedOnce(text: string): Uint8Array {
+  const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest();
+  return sha256(Buffer.concat([Buffer.alloc(32), sha256(Buffer.from(text))]));
 }
 
 function refused(name: string, detail: string): Appraisal {
@@ -67,6 +148,7 @@ function refused(name: string, detail: string): Appraisal {
   return {
     verdict: { platform: "vtpm", outcome: "untrusted", checks: [check], claims: {}, missing: [] },
     measurements: {},
+    explain: () => [],
   };
 }
 

@@ -11,6 +11,7 @@ export class Database {
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   #depth = 0;
+  #committed: (() => void)[] = [];
 
   private constructor(db: DatabaseSync) {
     this.#db = db;
@@ -102,16 +103,26 @@ export class Database {
     if (this.#depth > 0) return work();
     this.#db.exec("BEGIN IMMEDIATE");
     this.#depth++;
+    let result: T;
     try {
-      const result = work();
+      result = work();
       this.#db.exec("COMMIT");
-      return result;
     } catch (error) {
+      this.#committed = [];
+      // SQLite has already rolled back after some errors, a full disk among them.
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       throw error;
     } finally {
       this.#depth--;
     }
+    for (const then of this.#committed.splice(0)) then();
+    return result;
+  }
+
+  /** Runs something once what is being written now is durable, and never if it is rolled back. */
+  afterCommit(then: () => void): void {
+    if (this.#depth > 0) this.#committed.push(then);
+    else then();
   }
 
   close(): void {

@@ -20,7 +20,7 @@ CREATE TABLE anchors (
 
 CREATE TABLE reference_values (
   id INTEGER PRIMARY KEY AUTOINCREMENT, workload TEXT NOT NULL, image TEXT, platform TEXT NOT NULL,
-  shape TEXT NOT NULL, pcrs TEXT NOT NULL, digest TEXT NOT NULL, added TEXT NOT NULL,
+  shape TEXT NOT NULL, pcrs TEXT NOT NULL, events TEXT NOT NULL, digest TEXT NOT NULL, added TEXT NOT NULL,
   UNIQUE (workload, digest)
 ) STRICT;
 

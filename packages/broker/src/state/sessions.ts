@@ -12,16 +12,16 @@ export interface SessionLimits {
   readonly openPerAddress: number;
   /** Unanswered sessions altogether; past that, new ones are refused. */
   readonly open: number;
-  /** Judged sessions kept to be explained. */
+  /** Attested sessions kept to be explained, and as many refused ones. */
   readonly kept: number;
 }
 
-/** Limits for one broker; a session row is about 8 KiB once judged. */
+/** Limits for one broker; a judged session is stored in some 8 KiB, never in more than 64. */
 export const SESSION_LIMITS: SessionLimits = {
   lifetimeMs: 5 * 60_000,
   openPerAddress: 512,
   open: 8192,
-  kept: 20_000,
+  kept: 5000,
 };
 
 /** A session as stored. */
@@ -173,12 +173,16 @@ export class Sessions {
         "DELETE FROM sessions WHERE state IN ('open', 'judging') AND expires <= ?",
         now.getTime(),
       );
-      const old = this.#db.run(
-        `DELETE FROM sessions WHERE expires <= ? AND id IN (SELECT id FROM sessions WHERE state NOT IN ('open', 'judging')
-           ORDER BY created DESC, rowid DESC LIMIT -1 OFFSET ?)`,
-        now.getTime(),
-        this.#limits.kept,
-      );
+      let old = 0;
+      // Each kind on its own, so that a flood of refused ones does not push the attested ones out.
+      for (const states of ["'attested', 'revoked'", "'refused'"]) {
+        old += this.#db.run(
+          `DELETE FROM sessions WHERE expires <= ? AND id IN (SELECT id FROM sessions WHERE state IN (${states})
+             ORDER BY created DESC, rowid DESC LIMIT -1 OFFSET ?)`,
+          now.getTime(),
+          this.#limits.kept,
+        );
+      }
       if (old > 0) this.#db.run("DELETE FROM releases WHERE session NOT IN (SELECT id FROM sessions)");
       return expired + old;
     });

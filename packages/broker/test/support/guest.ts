@@ -132,7 +132,7 @@ export class Guest {
 
   reportData(nonce: string, teeKey: Record<string, unknown> = this.teeKey): Buffer {
     // RFC 8785 of an object whose keys and values are plain ASCII: sorted keys, no white space.
-    const sorted = (o: Record<string, unknown>) =>
+    const sorted = (o: Record<string, unknown>): string =>
       `{${Object.keys(o)
         .sort()
         .map(

@@ -111,9 +111,12 @@ export class SoftTpm {
     this.akTpmPublic = sized(publicArea(this.ak.publicKey, options.akAttributes ?? AK_ATTRIBUTES));
     this.pcrs = Array.from({ length: 24 }, (_, i) => Buffer.alloc(32, i >= 17 && i <= 22 ? 0xff : 0));
     this.events = [...(options.events ?? bootEvents())];
-    for (const event of this.events) {
-      this.pcrs[event.pcr] = sha256(this.pcrs[event.pcr] ?? Buffer.alloc(32), digestOf(event));
-    }
+    for (const event of this.events) this.extend(event.pcr, digestOf(event));
+  }
+
+  /** TPM2_PCR_Extend in the SHA-256 bank. */
+  extend(pcr: number, digest: Buffer): void {
+    this.pcrs[pcr] = sha256(this.pcrs[pcr] ?? Buffer.alloc(32), digest);
   }
 
   /** TPM2B_NAME content of the attestation key. */
