@@ -140,6 +140,7 @@ class PackedFeed implements Feed {
 
   async read(target: Buffer, at: number): Promise<number> {
     while (this.#left.length === 0) {
+      release(this.#left);
       const next = await this.#output.next();
       if (next.done === true) return 0;
       this.#left = next.value;
@@ -242,6 +243,21 @@ class PackedFeed implements Feed {
   async close(): Promise<void> {
     await this.#output.return();
     await this.#handle.close();
+  }
+}
+
+/**
+ * Frees a decompressor's buffer when its last byte was used, instead of leaving hundreds of them to the
+ * garbage collector: the engine takes a new buffer once one is full.
+ */
+function release(used: Buffer): void {
+  const { buffer } = used;
+  if (
+    buffer instanceof ArrayBuffer &&
+    used.byteOffset === buffer.byteLength &&
+    buffer.byteLength === OUTPUT_BYTES
+  ) {
+    buffer.transfer(0);
   }
 }
 

@@ -31,9 +31,9 @@ export async function openXattrs(): Promise<XattrReader> {
     // loaded here, as only directories need it
     const koffi = await import("koffi");
     const libc = koffi.load("libc.so.6");
-    list = libc.func("ssize_t llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)") as Call;
+    list = libc.func("int64_t llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)") as Call;
     get = libc.func(
-      "ssize_t lgetxattr(const uint8_t *path, const char *name, _Out_ uint8_t *value, size_t size)",
+      "int64_t lgetxattr(const uint8_t *path, const char *name, _Out_ uint8_t *value, size_t size)",
     ) as Call;
     errnoOf = koffi.errno as () => number;
   } catch (cause) {
