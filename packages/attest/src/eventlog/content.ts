@@ -21,9 +21,15 @@ const DATA_DIGESTED: ReadonlySet<number> = new Set([
   EVENT.S_CRTM_VERSION,
   EVENT.EFI_GPT_EVENT,
   EVENT.EFI_GPT_EVENT2,
-  EVENT.EFI_VARIABLE_DRIVER_CONFIG,
-  EVENT.EFI_VARIABLE_BOOT2,
   EVENT.OMIT_BOOT_DEVICE_EVENTS,
+]);
+
+/** Types that hold a UEFI variable: the digest is of the whole structure, in firmware before 2017 of the value. */
+const VARIABLES: ReadonlySet<number> = new Set([
+  EVENT.EFI_VARIABLE_DRIVER_CONFIG,
+  EVENT.EFI_VARIABLE_BOOT,
+  EVENT.EFI_VARIABLE_BOOT2,
+  EVENT.EFI_VARIABLE_AUTHORITY,
 ]);
 
 const GRUB_TEXT = /^(?:grub_)?(?:cmd|kernel_cmdline):? /;
@@ -33,21 +39,28 @@ export function contentState(event: LogEvent): ContentState {
   const { type, data } = event;
   if (type === EVENT.NO_ACTION) return "unverifiable";
   if (digestsAre(event, data)) return "verified";
-  if (type === EVENT.EFI_VARIABLE_BOOT || type === EVENT.EFI_VARIABLE_AUTHORITY) {
+  if (VARIABLES.has(type)) {
     const variable = readVariable(event);
-    // Firmware before 2017 digests the value alone; old shim wrote longer events than it digested.
-    if (variable === undefined || !variable.exact) return "unverifiable";
-    return digestsAre(event, variable.data) ? "verified" : "mismatch";
+    if (variable !== undefined && digestsAre(event, variable.data)) return "verified";
+    // Old shim wrote longer events than it digested; what it digested is then not in the log.
+    const odd = variable === undefined || !variable.exact;
+    return odd && type === EVENT.EFI_VARIABLE_AUTHORITY ? "unverifiable" : "mismatch";
   }
   if (type === EVENT.SEPARATOR) return separatorState(event);
-  if (DATA_DIGESTED.has(type)) return "mismatch";
+  if (DATA_DIGESTED.has(type)) return textState(event, data);
   if (type === EVENT.IPL) {
     const text = grubText(data);
-    if (text === undefined) return "unverifiable";
-    const covered = digestsAre(event, text) || digestsAre(event, Buffer.concat([text, Buffer.alloc(1)]));
-    return covered ? "verified" : "mismatch";
+    return text === undefined ? "unverifiable" : textState(event, text);
   }
   return "unverifiable";
+}
+
+/** Writers disagree whether the zero at the end of a text belongs to it. */
+function textState(event: LogEvent, text: Uint8Array): ContentState {
+  const end = text.findLastIndex((b) => b !== 0) + 1;
+  const bare = text.subarray(0, end);
+  const covered = [0, 1, 2].some((zeros) => digestsAre(event, Buffer.concat([bare, Buffer.alloc(zeros)])));
+  return covered ? "verified" : "mismatch";
 }
 
 /** A separator that reports an error digests the number 1, whatever its data says (section 10.4.1). */
