@@ -9,3 +9,6 @@ export * from "./tdx/index.ts";
 export * from "./tpm/index.ts";
 export { type Check, CheckList, type Outcome, type Verdict } from "./verdict.ts";
 export * from "./x509/index.ts";
+export * from "./cbor/index.ts";
+export * from "./nitro/index.ts";
+export * from "./cca/index.ts";
