@@ -59,6 +59,7 @@ export async function detectCompression(region: Region): Promise<Compression> {
 
 /** Opens a region's bytes, unpacked. With digests to check, everything must be read and `finish` called. */
 export async function openFeed(region: Region, compression: Compression, checks: FeedChecks): Promise<Feed> {
+  if (compression === "none" && region.size > checks.limits.layerBytes) throw tooLarge(checks);
   const handle = await region.file.open();
   return compression === "none"
     ? new PlainFeed(handle, region, checks)
@@ -76,9 +77,6 @@ class PlainFeed implements Feed {
     this.#handle = handle;
     this.#region = region;
     this.#checks = checks;
-    if (region.size > checks.limits.layerBytes) {
-      throw tooLarge(checks);
-    }
     if (checks.blob !== undefined || checks.content !== undefined) this.#hash = createHash("sha256");
     else this.skip = (count: number) => this.#pass(count);
   }

@@ -167,7 +167,8 @@ export class FlatTree {
 
   /** Everything that has no content: directories, then the rest by name. */
   async #writeMetadata(writer: TarWriter): Promise<void> {
-    for (const { name, inode } of this.#directories) await writer.header(entryOf(inode, `./${name}`));
+    for (const { name, inode } of this.#directories)
+      await writer.header(entryOf(inode, name === "" ? "./" : name));
     const bare = [...this.#names].filter(([inode]) => inode.type !== "file" || inode.size === 0);
     for (const [inode, names] of bare.sort(byFirstName)) await this.#writeNames(writer, inode, names);
   }
