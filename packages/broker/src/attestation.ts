@@ -1,10 +1,11 @@
 import { randomBytes } from "node:crypto";
-import type { Check } from "@shelter/attest";
-import { describe, type Json, type JsonObject, parseJson, ShelterError, toHex } from "@shelter/base";
-import type { Nearest, SessionExplanation, SessionState, SessionSummary } from "./api.ts";
+import { describe, type JsonObject, ShelterError, toHex } from "@shelter/base";
+import type { SessionExplanation, SessionState, SessionSummary } from "./api.ts";
 import type { BrokerState } from "./broker.ts";
+import { bindings, conclude, type Judgement, plain, readJudgement } from "./judge/judgement.ts";
 import { matchWorkloads } from "./judge/match.ts";
 import type { Appraisal, PlatformVerifier } from "./judge/platform.ts";
+import { addressKey, RateLimiter } from "./rate-limit.ts";
 import type { Session } from "./state/sessions.ts";
 import { encryptTo, type FlattenedJwe } from "./wire/jwe.ts";
 import { type AttestRequest, parseAttestRequest, parseAuthRequest, reportData } from "./wire/messages.ts";
@@ -33,22 +34,17 @@ export class WireRefusal extends ShelterError<WireVariant> {
   }
 }
 
-/** What a session's evidence was found to be. */
-interface Judgement {
-  readonly outcome: string;
-  readonly checks: readonly Check[];
-  readonly claims: JsonObject;
-  readonly measurements: Readonly<Record<string, string>>;
-  readonly workloads: readonly string[];
-  readonly nearest: Nearest | null;
-  readonly reason: string | null;
-}
+// Refusals of one address recorded one by one: a row of guests that all start wrong, then two a second.
+const STRANGERS = { burst: 200, perSecond: 2 };
+const MAX_TEXT = 2048; // of a reason a client has a hand in
 
 const NOT_GRANTED = "no such resource, or not granted to this guest";
 
 /** The guest's side of the broker: request, challenge, attestation, response, and resources. */
 export class Attestation {
   readonly #state: BrokerState;
+  readonly #strangers = new RateLimiter(STRANGERS);
+  #unrecorded = 0;
 
   constructor(state: BrokerState) {
     this.#state = state;
@@ -57,31 +53,19 @@ export class Attestation {
   /** Opens a session. Throws `WireRefusal`. */
   auth(body: string, address: string): { cookie: string; expires: Date; challenge: JsonObject } {
     const { sessions, audit, db, now } = this.#state;
-    const actor = `client ${address}`;
-    const refuse = (error: unknown): never => {
-      const refusal =
-        error instanceof WireRefusal ? error : new WireRefusal("AttestationError", 401, describe(error));
-      audit.append({
-        actor,
-        action: "auth",
-        subject: "-",
-        outcome: "refused",
-        details: { reason: refusal.message },
-      });
-      throw refusal;
-    };
     try {
       const request = parseAuthRequest(body);
       const platform = this.#platform(request.tee);
       const challenge = platform.challenge(request.extraParams);
       const nonce = randomBytes(32).toString("base64");
       return db.transaction(() => {
-        const opened = sessions.open(request.tee, nonce, challenge.keep, address, now());
-        if (!opened)
+        const opened = sessions.open(request.tee, nonce, challenge.keep, addressKey(address), now());
+        if (!opened) {
           throw new WireRefusal("TooManySessions", 503, "too many unanswered sessions, try again later");
+        }
         const { cookie, session } = opened;
         audit.append({
-          actor,
+          actor: `client ${address}`,
           action: "auth",
           subject: session.id,
           outcome: "ok",
@@ -90,8 +74,38 @@ export class Attestation {
         return { cookie, expires: session.expires, challenge: { nonce, "extra-params": challenge.reply } };
       });
     } catch (error) {
-      return refuse(error);
+      throw this.#stranger(address, "auth", "-", error);
     }
+  }
+
+  /**
+   * Refuses somebody who has shown nothing yet. What costs them one request must not cost the audit log
+   * an entry without end: past a budget per address only their number is recorded.
+   */
+  #stranger(address: string, action: string, subject: string, error: unknown): unknown {
+    if (!(error instanceof ShelterError) || error.kind === "bug" || error.kind === "unavailable")
+      return error;
+    if (this.#strangers.take(address, this.#state.now().getTime())) {
+      const details = { reason: error.message.slice(0, MAX_TEXT) };
+      this.#state.audit.append({ actor: `client ${address}`, action, subject, outcome: "refused", details });
+    } else {
+      this.#unrecorded++;
+    }
+    return error instanceof WireRefusal ? error : new WireRefusal("AttestationError", 401, describe(error));
+  }
+
+  /** Records how many refusals were too many to record each. */
+  tick(): void {
+    if (this.#unrecorded === 0) return;
+    const details = { count: this.#unrecorded };
+    this.#state.audit.append({
+      actor: "broker",
+      action: "unrecorded",
+      subject: "-",
+      outcome: "refused",
+      details,
+    });
+    this.#unrecorded = 0;
   }
 
   #platform(tee: string): PlatformVerifier {
@@ -107,24 +121,21 @@ export class Attestation {
 
   /** Judges evidence; a session's nonce is spent by its first attempt, whatever comes of it. */
   async attest(cookie: string | undefined, body: string, address: string): Promise<{ token: string }> {
-    const { sessions, audit, now } = this.#state;
-    const actor = `client ${address}`;
-    const early = (detail: string, subject = "-") => {
-      audit.append({ actor, action: "attest", subject, outcome: "refused", details: { reason: detail } });
-      return new WireRefusal("AttestationError", 401, detail);
-    };
-    if (cookie === undefined) throw early("session: no kbs-session-id cookie");
+    const { sessions, now } = this.#state;
+    const refuse = (detail: string, subject = "-") =>
+      this.#stranger(address, "attest", subject, new WireRefusal("AttestationError", 401, detail));
+    if (cookie === undefined) throw refuse("session: no kbs-session-id cookie");
     const session = sessions.byCookie(cookie);
-    if (!session) throw early("session: unknown or expired; begin again with /auth");
+    if (!session) throw refuse("session: unknown or expired; begin again with /auth");
     let request: AttestRequest;
     try {
       request = parseAttestRequest(body);
     } catch (error) {
-      throw early(describe(error), session.id);
+      throw this.#stranger(address, "attest", session.id, error);
     }
-    if (!sessions.consume(session.id, now())) throw early(spent(session, now()), session.id);
+    if (!sessions.consume(session.id, now())) throw refuse(spent(session, now()), session.id);
     const judgement = await this.#judge(session, request);
-    return this.#conclude(session, request, judgement, actor);
+    return this.#conclude(session, request, judgement, `client ${address}`);
   }
 
   async #judge(session: Session, request: AttestRequest): Promise<Judgement> {
@@ -142,8 +153,9 @@ export class Attestation {
         now: now(),
       });
     } catch (error) {
-      // A verifier that throws has not verified anything; what it was doing is for the operator to see.
-      checks.push({ name: "evidence", ok: false, failure: "malformed", detail: describe(error) });
+      // A verifier that throws has not verified anything.
+      const detail = error instanceof ShelterError ? describe(error) : "the verifier failed on it";
+      checks.push({ name: "evidence", ok: false, failure: "malformed", detail });
       return conclude(checks, null, [], null);
     }
     checks.push(...appraisal.verdict.checks);
@@ -178,8 +190,8 @@ export class Attestation {
           now(),
         )
       : null;
-    db.transaction(() => {
-      sessions.judged(
+    const stored = db.transaction(() => {
+      const kept = sessions.judged(
         session.id,
         issued ? "attested" : "refused",
         plain(judgement),
@@ -190,7 +202,7 @@ export class Attestation {
         actor,
         action: "attest",
         subject: session.id,
-        outcome: issued ? "ok" : "refused",
+        outcome: issued && kept ? "ok" : "refused",
         details: {
           tee: session.tee,
           key: request.teeKey.thumbprint,
@@ -200,8 +212,10 @@ export class Attestation {
           checks: plain(judgement.checks),
         },
       });
+      return kept;
     });
-    if (issued) return { token: issued.token };
+    if (issued && stored) return { token: issued.token };
+    if (issued) throw new WireRefusal("AttestationError", 401, "session: ended by an administrator");
     const detail = this.#state.terseRefusals ? "evidence refused" : `evidence refused: ${judgement.reason}`;
     throw new WireRefusal("AttestationError", 401, `${detail} (session ${session.id.slice(0, 12)})`);
   }
@@ -221,16 +235,7 @@ export class Attestation {
       throw new WireRefusal("InvalidRequestPath", 404, describe(error));
     }
     const found = await this.#attested(cookie, bearer);
-    if (found instanceof WireRefusal) {
-      audit.append({
-        actor: `client ${address}`,
-        action: "resource",
-        subject: wanted,
-        outcome: "refused",
-        details: { reason: found.message },
-      });
-      throw found;
-    }
+    if (found instanceof WireRefusal) throw this.#stranger(address, "resource", wanted, found);
     const { session, judgement } = found;
     const result = db.transaction(() => {
       const refuse = (variant: WireVariant, status: number, detail: string, reason: string) => {
@@ -346,68 +351,6 @@ export class Attestation {
   }
 }
 
-/** The protocol's own bindings, before anybody looks into the evidence. */
-function bindings(session: Session, request: AttestRequest): Check[] {
-  return [
-    {
-      name: "session-nonce",
-      ok: request.nonce === session.nonce,
-      failure: "untrusted",
-      claimed: request.nonce.slice(0, 64),
-      expected: session.nonce,
-      ...(request.nonce === session.nonce ? {} : { detail: "runtime-data carries another session's nonce" }),
-    },
-    {
-      name: "init-data",
-      ok: !request.hasInitData,
-      failure: "refused",
-      ...(request.hasInitData ? { detail: "init-data is not verified by this broker and must be null" } : {}),
-    },
-    {
-      name: "additional-evidence",
-      ok: request.additionalEvidence === "" || request.additionalEvidence === "{}",
-      failure: "refused",
-      ...(request.additionalEvidence === ""
-        ? {}
-        : { detail: "evidence of further devices is not verified by this broker" }),
-    },
-  ];
-}
-
-function conclude(
-  checks: readonly Check[],
-  appraisal: Appraisal | null,
-  workloads: readonly string[],
-  nearest: Nearest | null,
-): Judgement {
-  const failed = checks.filter((c) => !c.ok);
-  const outcome = appraisal?.verdict.outcome ?? "malformed";
-  const reason =
-    failed.length > 0
-      ? failed.map(sentence).join("; ")
-      : workloads.length === 0
-        ? `evidence is ${outcome}`
-        : null;
-  return {
-    outcome: failed.length > 0 && outcome === "accepted" ? (failed[0]?.failure ?? "refused") : outcome,
-    checks,
-    claims: appraisal === null ? {} : plain(appraisal.verdict.claims),
-    measurements: appraisal?.measurements ?? {},
-    workloads,
-    nearest,
-    reason,
-  };
-}
-
-/** A failed check for a person: its name, what is wrong, and both values where there are two. */
-function sentence(check: Check): string {
-  const parts = [check.name];
-  if (check.detail !== undefined) parts.push(check.detail);
-  if (check.claimed !== undefined) parts.push(`claimed ${check.claimed}`);
-  if (check.expected !== undefined) parts.push(`expected ${check.expected}`);
-  return `${parts[0]}: ${parts.slice(1).join(", ") || "does not hold"}`;
-}
-
 function spent(session: Session, now: Date): string {
   return session.expires <= now
     ? "session: expired; begin again with /auth"
@@ -417,23 +360,4 @@ function spent(session: Session, now: Date): string {
 function stateAt(session: Session, now: Date): SessionState {
   const living = session.state === "open" || session.state === "judging" || session.state === "attested";
   return living && session.expires <= now ? "expired" : session.state;
-}
-
-/** A copy that is nothing but JSON, as the database and the audit log keep it. */
-function plain<T extends object>(value: T): T extends readonly unknown[] ? Json : JsonObject {
-  return parseJson(JSON.stringify(value), "judgement") as T extends readonly unknown[] ? Json : JsonObject;
-}
-
-function readJudgement(session: Session): Judgement {
-  const none = {
-    outcome: "none",
-    checks: [],
-    claims: {},
-    measurements: {},
-    workloads: [],
-    nearest: null,
-    reason: null,
-  };
-  // Written by conclude() above and by nobody else: the database is ours.
-  return session.judgement === null ? none : (session.judgement as object as Judgement);
 }

@@ -114,11 +114,13 @@ export class Broker {
   /** Removes what has expired and signs the audit log's newest entry; to be called now and then. */
   tick(): void {
     this.state.sessions.sweep(this.state.now());
+    this.attestation.tick();
     this.state.audit.signHead();
   }
 
   /** Records and signs the end, and closes the database. */
   close(): void {
+    this.attestation.tick();
     this.state.audit.append({
       actor: "broker",
       action: "stop",

@@ -2,10 +2,10 @@ import { describe, type JsonObject, ShelterError } from "@shelter/base";
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import type { Broker } from "../broker.ts";
 import { BrokerError } from "../errors.ts";
+import { type Rate, RateLimiter } from "../rate-limit.ts";
 import { MAX_RESOURCE } from "../state/resources.ts";
 import { adminError, adminRoutes } from "./admin-routes.ts";
 import { kbsError, kbsRoutes } from "./kbs-routes.ts";
-import { type Rate, RateLimiter } from "./rate-limit.ts";
 import { bearerOf, rawPath } from "./read.ts";
 
 /** One line of the log; values are never secret: no header, body or query is ever in one. */

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { WireRefusal } from "../attestation.ts";
 import type { Broker } from "../broker.ts";
 import { BrokerError } from "../errors.ts";
-import type { RateLimiter } from "./rate-limit.ts";
+import type { RateLimiter } from "../rate-limit.ts";
 import { bearerOf, bodyText, rawPath } from "./read.ts";
 
 const ERRORS = "https://github.com/confidential-containers/kbs/errors";

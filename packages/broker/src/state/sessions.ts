@@ -136,15 +136,15 @@ export class Sessions {
     );
   }
 
-  /** Stores what the judgement concluded; the challenge's secret is no longer needed. */
+  /** Stores what was concluded and drops the challenge's secret; false when the session was ended meanwhile. */
   judged(
     id: string,
     state: "attested" | "refused",
     judgement: JsonObject,
     key: { jwk: JsonObject; thumbprint: string } | null,
     expires: Date,
-  ): void {
-    this.#db.run(
+  ): boolean {
+    const changed = this.#db.run(
       `UPDATE sessions SET state = ?, judgement = ?, tee_key = ?, thumbprint = ?, expires = ?, sealed_challenge = NULL
        WHERE id = ? AND state = 'judging'`,
       state,
@@ -154,6 +154,7 @@ export class Sessions {
       expires.getTime(),
       id,
     );
+    return changed === 1;
   }
 
   /** Ends a session that may still receive something. */

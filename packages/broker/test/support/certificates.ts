@@ -50,8 +50,8 @@ export interface CertificateForm {
   readonly issuer: Issuer;
   readonly from: Date;
   readonly to: Date;
-  /** A CA, or the endorsement key of a TPM. */
-  readonly kind: "ca" | "ek";
+  /** A CA, the endorsement key of a TPM, or a server on 127.0.0.1. */
+  readonly kind: "ca" | "ek" | "tls";
 }
 
 /** Issues an X.509 v3 certificate signed with ECDSA and SHA-256. */
@@ -65,14 +65,19 @@ export function issue(form: CertificateForm): Buffer {
   const keyUsage =
     form.kind === "ca"
       ? bits(Buffer.from([0x06]), 1) // keyCertSign, cRLSign
-      : form.public.asymmetricKeyType === "ec"
-        ? bits(Buffer.from([0x08]), 3) // keyAgreement
-        : bits(Buffer.from([0x20]), 5); // keyEncipherment
+      : form.kind === "tls"
+        ? bits(Buffer.from([0x80]), 7) // digitalSignature
+        : form.public.asymmetricKeyType === "ec"
+          ? bits(Buffer.from([0x08]), 3) // keyAgreement
+          : bits(Buffer.from([0x20]), 5); // keyEncipherment
   const extensions = [
     extension("2.5.29.15", true, keyUsage),
     extension("2.5.29.19", true, form.kind === "ca" ? sequence(yes) : sequence()),
     extension("2.5.29.14", false, octets(keyId(form.public))),
     extension("2.5.29.35", false, sequence(der(0x80, keyId(form.issuer.public)))),
+    ...(form.kind === "tls"
+      ? [extension("2.5.29.17", false, sequence(der(0x87, Buffer.from([127, 0, 0, 1]))))]
+      : []),
     ...(form.kind === "ek"
       ? [
           extension("2.5.29.17", true, sequence(der(0xa4, tpm))),
