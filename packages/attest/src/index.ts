@@ -1,14 +1,14 @@
 export * from "./azure/index.ts";
+export * from "./cbor/index.ts";
+export * from "./cca/index.ts";
 export * from "./csv/index.ts";
 export { type Field, field, fieldLines, group } from "./describe.ts";
 export * from "./eventlog/index.ts";
 export * from "./judge/index.ts";
+export * from "./nitro/index.ts";
 export * from "./sgx/index.ts";
 export * from "./snp/index.ts";
 export * from "./tdx/index.ts";
 export * from "./tpm/index.ts";
 export { type Check, CheckList, type Outcome, type Verdict } from "./verdict.ts";
 export * from "./x509/index.ts";
-export * from "./cbor/index.ts";
-export * from "./nitro/index.ts";
-export * from "./cca/index.ts";

@@ -42,7 +42,8 @@ function azureJson(bytes: Uint8Array | undefined): boolean {
 function expectations(item: CorpusItem, files: RoleFiles): Expectations {
   const hex = (key: string): Uint8Array | undefined => {
     const value: Json | undefined = item.inputs[key];
-    return typeof value === "string" && value !== "" ? fromHex(value) : undefined;
+    // Empty means something in a Nitro document only: that there is no nonce.
+    return typeof value === "string" && (value !== "" || item.tee === "nitro") ? fromHex(value) : undefined;
   };
   const bound = hex("expected_report_data") ?? hex("expected_nonce") ?? hex("expected_challenge");
   const userData = hex("expected_user_data");

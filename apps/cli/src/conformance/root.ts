@@ -1,5 +1,6 @@
 import {
   AMD_CERTIFICATES,
+  AWS_NITRO_ROOT,
   type Certificate,
   CheckList,
   INTEL_SGX_ROOT_CA,
@@ -69,5 +70,5 @@ function judgeX509(item: CorpusItem, files: RoleFiles, checks: CheckList): void 
 
 function builtIn(): Certificate[] {
   const amd = Object.values(AMD_CERTIFICATES).flatMap((product) => parsePem(product.ark));
-  return [...amd, ...parsePem(INTEL_SGX_ROOT_CA)];
+  return [...amd, ...parsePem(INTEL_SGX_ROOT_CA), ...parseCertificates(AWS_NITRO_ROOT, "aws root")];
 }

@@ -1,11 +1,13 @@
-import { describe, ShelterError } from "@shelter/base";
+import { describe, fromHex, ShelterError } from "@shelter/base";
+import { verifyCca } from "../cca/index.ts";
 import { parseCsvEvidence, verifyCsv } from "../csv/index.ts";
+import { verifyNitro } from "../nitro/index.ts";
 import { verifySgx } from "../sgx/index.ts";
 import { verifySnp } from "../snp/index.ts";
 import { verifyTdx } from "../tdx/index.ts";
 import { CheckList, type Verdict } from "../verdict.ts";
 import { judgeAzureFiles } from "./azure.ts";
-import { JudgeError } from "./error.ts";
+import type { Expectations } from "./expectations.ts";
 import { dcapFiles, need, type RoleRequest } from "./files.ts";
 import { present } from "./present.ts";
 import { judgeTpmFiles } from "./tpm.ts";
@@ -42,8 +44,9 @@ function judge(request: RoleRequest): Verdict {
     case "az-tdx-vtpm":
       return judgeAzureFiles(request);
     case "cca":
+      return judgeCca(request);
     case "nitro":
-      throw new JudgeError("PLATFORM_UNSUPPORTED", `no verifier for ${request.platform}`);
+      return judgeNitro(request);
     default:
       return request.platform satisfies never;
   }
@@ -117,9 +120,6 @@ function judgeSgx({ files, at, expect }: RoleRequest): Verdict {
 
 function judgeCsv({ files, expect }: RoleRequest): Verdict {
   const json = files["evidence_json"];
-  const registers = Object.entries(expect.registers ?? {}).flatMap(([i, [value]]) =>
-    value ? [[i, value]] : [],
-  );
   if (json !== undefined) parseCsvEvidence(json); // its form counts, also where a raw report is beside it
   return verifyCsv(
     present({
@@ -132,7 +132,52 @@ function judgeCsv({ files, expect }: RoleRequest): Verdict {
         reportData: expect.reportData,
         mnonce: expect.mnonce,
         measures: expect.measurements,
-        rtmrs: Object.fromEntries(registers) as Record<number, Uint8Array>,
+        rtmrs: soleRegisters(expect.registers),
+        allowDebug: expect.allowDebug,
+      }),
+    }),
+  );
+}
+
+/** The first allowed value of each register, for verifiers that take one. */
+function soleRegisters(registers: Expectations["registers"]): Record<number, Uint8Array> | undefined {
+  if (registers === undefined) return undefined;
+  const entries = Object.entries(registers).flatMap(([i, [value]]) =>
+    value === undefined ? [] : [[i, value]],
+  );
+  return Object.fromEntries(entries) as Record<number, Uint8Array>;
+}
+
+function judgeCca({ files, expect }: RoleRequest): Verdict {
+  return verifyCca(
+    present({
+      token: need(files, "token"),
+      cpak: files["cpak"] ?? files["ta_store"] ?? files["root"],
+      expect: present({
+        challenge: expect.reportData,
+        initialMeasurements: expect.measurements,
+        extensibleMeasurements: soleRegisters(expect.registers),
+        allowDebug: expect.allowDebug,
+      }),
+    }),
+  );
+}
+
+function judgeNitro({ files, at, expect }: RoleRequest): Verdict {
+  const [reference] = expect.pcrs ?? [];
+  const pcrs =
+    reference === undefined
+      ? undefined
+      : Object.fromEntries(Object.entries(reference.pcrs).map(([pcr, value]) => [pcr, [fromHex(value)]]));
+  return verifyNitro(
+    present({
+      document: need(files, "document"),
+      root: files["root"],
+      at,
+      expect: present({
+        nonce: expect.reportData,
+        userData: expect.userData,
+        pcrs,
         allowDebug: expect.allowDebug,
       }),
     }),
