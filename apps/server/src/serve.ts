@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
+import { createSecureContext } from "node:tls";
 import { describe } from "@shelter/base";
 import {
   Broker,
@@ -156,8 +157,11 @@ function readTls(options: ServeOptions): { cert: Buffer; key: Buffer } | null {
     );
   }
   try {
-    return { cert: readFileSync(tlsCert), key: readFileSync(tlsKey) };
+    const tls = { cert: readFileSync(tlsCert), key: readFileSync(tlsKey) };
+    // Parsed here, so that a wrong file is named before anything listens.
+    createSecureContext(tls);
+    return tls;
   } catch (cause) {
-    throw new BrokerError("TLS_MATERIAL", "usage", "cannot read the TLS certificate or key", { cause });
+    throw new BrokerError("TLS_MATERIAL", "usage", `cannot use ${tlsCert} with the key ${tlsKey}`, { cause });
   }
 }
