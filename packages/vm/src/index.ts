@@ -31,6 +31,7 @@ export {
 export { runtimeDirectory } from "./runtime.ts";
 export {
   createInstance,
+  eraseInstance,
   findInstance,
   isAlive,
   listInstances,

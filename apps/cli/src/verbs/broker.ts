@@ -1,7 +1,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ShelterError, stateDirectory } from "@shelter/base";
-import { type AuditEntry, BrokerClient, type ReferenceDocument } from "@shelter/broker";
+import {
+  type AuditEntry,
+  BrokerClient,
+  type ReferenceDocument,
+  auditVerify as verifyAuditState,
+} from "@shelter/broker";
 import { readInput } from "../input.ts";
 import { printable, printJson, size, styled, table } from "../terminal.ts";
 

@@ -26,7 +26,7 @@ export async function measure(name: string, options: MeasureOptions): Promise<vo
   };
   if (options.reference === true) {
     const workload = options.workload ?? workloadOf(name, image.names);
-    printJson(await referenceValues({ ...common, workload, image: image.identity, shapes }));
+    printJson(await referenceValues(workload, common, shapes));
     return;
   }
   const measurements = [];

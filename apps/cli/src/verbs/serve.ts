@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { stateDirectory } from "@shelter/base";
 import { BrokerClient } from "@shelter/broker";
 import { serve as startServer } from "@shelter/server";
-import { localTpmAuthority } from "@shelter/vm";
+import { TpmFactory } from "@shelter/vm";
 import { printable, printJson, styled } from "../terminal.ts";
 import { brokerState } from "./broker.ts";
 
@@ -41,8 +41,9 @@ export async function serve(options: ServeOptions): Promise<void> {
     const token = readFileSync(serving.adminTokenFile, "utf8").trim();
     const ca = options.tlsCert === undefined ? {} : { ca: readFileSync(options.tlsCert, "utf8") };
     const client = new BrokerClient({ url: serving.url, token, ...ca });
-    for (const certificate of await localTpmAuthority(stateDirectory()))
-      await client.addTrustAnchor(certificate);
+    for (const file of await new TpmFactory(stateDirectory()).ensureAuthority()) {
+      await client.addTrustAnchor(readFileSync(file, "utf8"));
+    }
   }
   if (options.json === true) {
     printJson({ url: serving.url, adminTokenFile: serving.adminTokenFile, pid: process.pid });
