@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { toHex } from "@shelter/base";
 import { SealError } from "../errors.ts";
 import {
   entryNumber,
