@@ -1,7 +1,7 @@
 import { createHash, createHmac, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { request as httpRequest } from "node:http";
 import { flattenedDecrypt } from "jose";
-import type { BootEvent, SoftTpm } from "./soft-tpm.ts";
+import type { BootEvent } from "./soft-tpm.ts";
 
 // A guest written from the protocol's description alone: nothing here imports the broker.
 
@@ -82,13 +82,27 @@ export interface Bend {
   readonly message?: (body: Record<string, unknown>) => unknown;
 }
 
+/** The TPM of a guest, in this process or in a swtpm. */
+export interface Tpm {
+  /** TPM2B_PUBLIC of the attestation key. */
+  readonly akTpmPublic: Buffer;
+  /** The same key as SubjectPublicKeyInfo. */
+  readonly akSpki: Buffer;
+  readonly ekCertificate: Buffer;
+  readonly events: readonly BootEvent[];
+  readonly pcrs: readonly Buffer[];
+  eventLog(events?: readonly BootEvent[]): Buffer;
+  quote(extraData: Buffer, selected?: readonly number[]): { message: Buffer; signature: Buffer };
+  activate(credentialBlob: Buffer, encryptedSecret: Buffer): Buffer;
+}
+
 export class Guest {
   readonly base: string;
-  readonly tpm: SoftTpm;
+  readonly tpm: Tpm;
   readonly privateKey: KeyObject;
   readonly teeKey: Record<string, unknown>;
 
-  constructor(base: string, tpm: SoftTpm, kind: "P-256" | "P-521" | "RSA" = "P-256") {
+  constructor(base: string, tpm: Tpm, kind: "P-256" | "P-521" | "RSA" = "P-256") {
     this.base = base;
     this.tpm = tpm;
     const pair =
@@ -167,7 +181,7 @@ export class Guest {
         message: message.toString("base64"),
         pcrs: this.tpm.pcrs.map((pcr) => pcr.toString("hex")),
       },
-      ak_public: this.tpm.ak.publicKey.export({ format: "der", type: "spki" }).toString("base64"),
+      ak_public: this.tpm.akSpki.toString("base64"),
       ak_tpm_public: this.tpm.akTpmPublic.toString("base64"),
       event_log: this.tpm.eventLog(bend.events).toString("base64"),
       ek_certificate: this.tpm.ekCertificate.toString("base64"),

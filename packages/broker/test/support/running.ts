@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { Broker, BrokerClient, createApp, type HttpLimits, type LogLine, tpmPlatform } from "@shelter/broker";
 import { type Issuer, issue, subjectName } from "./certificates.ts";
+import type { Tpm } from "./guest.ts";
 import { clock, scratch } from "./scratch.ts";
 import { type BootEvent, bootEvents, SoftTpm } from "./soft-tpm.ts";
 
@@ -23,7 +24,7 @@ export function authority(common = "test EK root"): { issuer: Issuer; certificat
 }
 
 /** PCRs as a reference document has them. */
-export function reference(workload: string, tpm: SoftTpm, image = "a") {
+export function reference(workload: string, tpm: Pick<Tpm, "pcrs">, image = "a") {
   const pcr = (n: number) => tpm.pcrs[n]?.toString("hex") ?? "";
   return {
     version: 1,
@@ -104,7 +105,7 @@ export async function running(t: TestContext, options: RunningOptions = {}): Pro
 }
 
 /** What most tests begin with: the TPM's state is known as `demo`, which may have `default/key/app`. */
-export async function known(run: Running, tpm: SoftTpm): Promise<void> {
+export async function known(run: Running, tpm: Pick<Tpm, "pcrs">): Promise<void> {
   await run.admin.addTrustAnchor(run.ca.certificate);
   await run.admin.putReference(reference("demo", tpm));
   await run.admin.putSecret("kbs:///default/key/app", Buffer.from("the secret"));

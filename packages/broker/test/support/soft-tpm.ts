@@ -119,37 +119,17 @@ export class SoftTpm {
     this.pcrs[pcr] = sha256(this.pcrs[pcr] ?? Buffer.alloc(32), digest);
   }
 
+  get akSpki(): Buffer {
+    return this.ak.publicKey.export({ format: "der", type: "spki" });
+  }
+
   /** TPM2B_NAME content of the attestation key. */
   get akName(): Buffer {
     return Buffer.concat([u16(ALG.sha256), sha256(this.akTpmPublic.subarray(2))]);
   }
 
-  /** Crypto-agile event log with a SHA-256 bank. */
   eventLog(events: readonly BootEvent[] = this.events): Buffer {
-    const specId = Buffer.concat([
-      Buffer.from("Spec ID Event03\0"),
-      u32le(0),
-      Buffer.from([0, 2, 105, 2]),
-      u32le(1),
-      u16le(ALG.sha256),
-      u16le(32),
-      Buffer.from([0]),
-    ]);
-    const header = Buffer.concat([u32le(0), u32le(3), Buffer.alloc(20), u32le(specId.byteLength), specId]);
-    return Buffer.concat([
-      header,
-      ...events.map((event) =>
-        Buffer.concat([
-          u32le(event.pcr),
-          u32le(event.type),
-          u32le(1),
-          u16le(ALG.sha256),
-          digestOf(event),
-          u32le(event.data.byteLength),
-          event.data,
-        ]),
-      ),
-    ]);
+    return eventLog(events);
   }
 
   /** TPM2_Quote over the given PCRs of the SHA-256 bank, RSASSA with SHA-256. */
@@ -231,7 +211,8 @@ const RSA_POOL: { publicKey: KeyObject; privateKey: KeyObject }[] = Array.from({
   generateKeyPairSync("rsa", { modulusLength: 2048 }),
 );
 
-function digestOf(event: BootEvent): Buffer {
+/** What is extended for an event. */
+export function digestOf(event: BootEvent): Buffer {
   return event.digest ?? sha256(event.data);
 }
 
@@ -260,5 +241,33 @@ function publicArea(key: KeyObject, attributes: number): Buffer {
     u16(2048),
     u32(0),
     sized(modulus),
+  ]);
+}
+
+/** Crypto-agile event log with a SHA-256 bank (TCG PC Client Platform Firmware Profile, section 10). */
+export function eventLog(events: readonly BootEvent[]): Buffer {
+  const specId = Buffer.concat([
+    Buffer.from("Spec ID Event03\0"),
+    u32le(0),
+    Buffer.from([0, 2, 105, 2]),
+    u32le(1),
+    u16le(ALG.sha256),
+    u16le(32),
+    Buffer.from([0]),
+  ]);
+  const header = Buffer.concat([u32le(0), u32le(3), Buffer.alloc(20), u32le(specId.byteLength), specId]);
+  return Buffer.concat([
+    header,
+    ...events.map((event) =>
+      Buffer.concat([
+        u32le(event.pcr),
+        u32le(event.type),
+        u32le(1),
+        u16le(ALG.sha256),
+        digestOf(event),
+        u32le(event.data.byteLength),
+        event.data,
+      ]),
+    ),
   ]);
 }
