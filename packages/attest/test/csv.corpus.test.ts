@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HYGON_HRK, renderCsv, verifyCsv, verifyHrk } from "../src/csv/index.ts";
-import { AGREES, corpus, csvInput, failures, item, needed, skip } from "./csv-corpus.ts";
+import { AGREES, corpus, csvInput, failures, item, needed, skip } from "./csv-cca-nitro-corpus.ts";
 
 /** The failing check that stands for a reason of the corpus. */
 const REASON: Readonly<Record<string, RegExp>> = {

@@ -4,7 +4,7 @@ import { SecretBytes } from "@shelter/base";
 import { hmacSm3, sm2 } from "@shelter/crypto";
 import { type CsvInput, parseCsvReport, verifyCsv } from "../src/csv/index.ts";
 import { unmask } from "../src/csv/report.ts";
-import { csvInput, failures, item, needed, skip } from "./csv-corpus.ts";
+import { csvInput, failures, item, needed, skip } from "./csv-cca-nitro-corpus.ts";
 
 const v1 = (): CsvInput => csvInput(item("csv-v1-full-chain"));
 const v2 = (): CsvInput => csvInput(item("csv-v2-synthetic"));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type CsvInput, parseCsvEvidence, parseCsvReport, verifyCsv } from "../src/csv/index.ts";
-import { csvInput, failures, file, item, needed, skip } from "./csv-corpus.ts";
+import { csvInput, failures, file, item, needed, skip } from "./csv-cca-nitro-corpus.ts";
 
 // Trustee's present form, written here from raw reports: its structures are csv-rs's, field by field.
 

@@ -33,6 +33,8 @@ export function ccaClaims({ platform, realm }: CcaToken): Readonly<Record<string
       rak: toHex(realm.publicKey),
       rak_hash_alg: realm.publicKeyHashAlg,
       rak_encoding: realm.profile === undefined ? "raw SEC1 point" : "COSE_Key",
+      ...(realm.mecPolicy === undefined ? {} : { mec_policy: realm.mecPolicy }),
+      ...(realm.instanceId === undefined ? {} : { instance_id: toHex(realm.instanceId) }),
     },
   };
 }

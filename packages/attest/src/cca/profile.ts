@@ -5,6 +5,9 @@ export const PLATFORM_PROFILE_1 = "http://arm.com/CCA-SSD/1.0.0";
 /** Profiles of 2023 (draft-ffm-rats-cca-token). */
 export const PLATFORM_PROFILE_2023 = "tag:arm.com,2023:cca_platform#1.0.0";
 export const REALM_PROFILE_2023 = "tag:arm.com,2023:realm#1.0.0";
+/** Profiles of 2024 (draft-ffm-rats-cca-token-03): more claims, the same bindings. */
+export const PLATFORM_PROFILE_2024 = "tag:arm.com,2024:cca_platform#2.0.0";
+export const REALM_PROFILE_2024 = "tag:arm.com,2024:realm#2.0.0";
 
 /** State of the platform's security lifecycle (RMM specification A7.2.3.2.7). */
 export type CcaLifecycle =

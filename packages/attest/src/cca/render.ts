@@ -58,6 +58,8 @@ function realmFields(r: CcaRealm): readonly Field[] {
     field("cca-realm-hash-algo-id", r.hashAlg),
     field("cca-realm-public-key", r.publicKey),
     field("cca-realm-public-key-hash-algo-id", r.publicKeyHashAlg),
+    ...(r.mecPolicy === undefined ? [] : [field("cca-realm-mec-policy", r.mecPolicy)]),
+    ...(r.instanceId === undefined ? [] : [field("cca-realm-instance-id", r.instanceId)]),
     field("signature", r.cose.signature),
   ];
 }

@@ -10,6 +10,7 @@ import {
   showCbor,
 } from "../cbor/index.ts";
 import { CcaError } from "./error.ts";
+import { REALM_PROFILE_2024 } from "./profile.ts";
 
 /** One measured component of the platform. */
 export interface CcaSwComponent {
@@ -47,6 +48,9 @@ export interface CcaRealm {
   /** The realm attestation key as it stands in the claim. */
   readonly publicKey: Uint8Array;
   readonly publicKeyHashAlg: string;
+  /** Profile of 2024: who shares the realm's memory encryption key, and the platform the realm is on. */
+  readonly mecPolicy: string | undefined;
+  readonly instanceId: Uint8Array | undefined;
 }
 
 /** A CCA attestation token: a platform token and a realm token, parsed once; nothing in it is believed yet. */
@@ -118,7 +122,7 @@ function parsePlatform(bytes: Uint8Array): CcaPlatform {
     profile: claims.text(265, "cca-platform-profile"),
     challenge: claims.bytes(10, "cca-platform-challenge", { sizes: DIGEST_SIZES }),
     implementationId: claims.bytes(2396, "cca-platform-implementation-id", { sizes: [32] }),
-    instanceId: readInstanceId(claims),
+    instanceId: readInstanceId(claims, "platform"),
     config: claims.bytes(2401, "cca-platform-config"),
     lifecycle: claims.integer(2395, "cca-platform-lifecycle", 0xffff),
     swComponents: readComponents(claims.array(2399, "cca-platform-sw-components")),
@@ -127,10 +131,18 @@ function parsePlatform(bytes: Uint8Array): CcaPlatform {
   };
 }
 
-function readInstanceId(claims: CborFields): Uint8Array {
-  const id = claims.bytes(256, "cca-platform-instance-id", { sizes: [33] });
-  if (id[0] !== 1) throw fail("platform token: cca-platform-instance-id is no UEID of type RAND");
+function readInstanceId(claims: CborFields, of: "platform" | "realm"): Uint8Array {
+  const id = claims.bytes(256, `cca-${of}-instance-id`, { sizes: [33] });
+  if (id[0] !== 1) throw fail(`${of} token: cca-${of}-instance-id is no UEID of type RAND`);
   return id;
+}
+
+function readMecPolicy(claims: CborFields): string {
+  const policy = claims.text(44243, "cca-realm-mec-policy", 64);
+  if (policy !== "private" && policy !== "shared") {
+    throw fail(`realm token: cca-realm-mec-policy is ${JSON.stringify(policy)}, expected private or shared`);
+  }
+  return policy;
 }
 
 function readComponents(list: readonly CborValue[]): readonly CcaSwComponent[] {
@@ -157,9 +169,11 @@ function parseRealm(bytes: Uint8Array): CcaRealm {
   if (extensible.length !== 4) {
     throw fail(`realm token: ${extensible.length} extensible measurements, expected 4`);
   }
+  const profile = claims.optionalText(265, "cca-realm-profile");
+  const is2024 = profile === REALM_PROFILE_2024;
   return {
     cose,
-    profile: claims.optionalText(265, "cca-realm-profile"),
+    profile,
     challenge: claims.bytes(10, "cca-realm-challenge", { sizes: [64] }),
     personalizationValue: claims.bytes(44235, "cca-realm-personalization-value", { sizes: [64] }),
     initialMeasurement: claims.bytes(44238, "cca-realm-initial-measurement", { sizes: DIGEST_SIZES }),
@@ -172,5 +186,7 @@ function parseRealm(bytes: Uint8Array): CcaRealm {
     hashAlg: claims.text(44236, "cca-realm-hash-algo-id", 64),
     publicKey: claims.bytes(44237, "cca-realm-public-key", { minimum: 1, maximum: 1024 }),
     publicKeyHashAlg: claims.text(44240, "cca-realm-public-key-hash-algo-id", 64),
+    mecPolicy: is2024 ? readMecPolicy(claims) : undefined,
+    instanceId: is2024 ? readInstanceId(claims, "realm") : undefined,
   };
 }

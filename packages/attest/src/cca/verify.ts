@@ -4,7 +4,14 @@ import { CheckList, type Verdict } from "../verdict.ts";
 import { ccaClaims } from "./claims.ts";
 import { type CcaExpectations, judgeCcaExpectations } from "./expect.ts";
 import { type CcaPlatformKey, parseCcaPlatformKeys } from "./key.ts";
-import { namedHash, PLATFORM_PROFILE_1, PLATFORM_PROFILE_2023, REALM_PROFILE_2023 } from "./profile.ts";
+import {
+  namedHash,
+  PLATFORM_PROFILE_1,
+  PLATFORM_PROFILE_2023,
+  PLATFORM_PROFILE_2024,
+  REALM_PROFILE_2023,
+  REALM_PROFILE_2024,
+} from "./profile.ts";
 import { type CcaRealm, type CcaToken, parseCcaToken } from "./token.ts";
 
 /** A token, the platform keys to trust, and what is expected of it. */
@@ -43,7 +50,8 @@ function attempt<T>(checks: CheckList, name: string, parse: () => T): T | undefi
 }
 
 function judgeProfiles({ platform, realm }: CcaToken, checks: CheckList): void {
-  const known = [PLATFORM_PROFILE_1, PLATFORM_PROFILE_2023];
+  const known = [PLATFORM_PROFILE_1, PLATFORM_PROFILE_2023, PLATFORM_PROFILE_2024];
+  const realms = [REALM_PROFILE_2023, REALM_PROFILE_2024];
   checks.add({
     name: "platform-profile",
     ok: known.includes(platform.profile),
@@ -53,10 +61,10 @@ function judgeProfiles({ platform, realm }: CcaToken, checks: CheckList): void {
   });
   checks.add({
     name: "realm-profile",
-    ok: realm.profile === undefined || realm.profile === REALM_PROFILE_2023,
+    ok: realm.profile === undefined || realms.includes(realm.profile),
     failure: "untrusted",
     claimed: realm.profile ?? "none, as before 2023",
-    expected: `none or ${REALM_PROFILE_2023}`,
+    expected: `none, ${realms.join(" or ")}`,
   });
 }
 

@@ -1,6 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { CcaInput } from "../src/cca/index.ts";
 import type { CsvInput } from "../src/csv/index.ts";
+import type { NitroInput } from "../src/nitro/index.ts";
 import type { Outcome, Verdict } from "../src/verdict.ts";
 
 const CORPUS = join(import.meta.dirname, "../../../../shared/evidence");
@@ -76,7 +78,7 @@ export function failures(verdict: Verdict): string {
     .join("; ");
 }
 
-/** What an item gives a verifier. */
+/** What a CSV item gives a verifier. */
 export function csvInput(of: CorpusItem): CsvInput {
   const reportData = input(of, "expected_report_data");
   const mnonce = input(of, "mnonce");
@@ -94,5 +96,31 @@ export function csvInput(of: CorpusItem): CsvInput {
       ...(reportData === undefined ? {} : { reportData }),
       ...(mnonce === undefined ? {} : { mnonce }),
     },
+  };
+}
+
+/** What a Nitro item gives a verifier. */
+export function nitroInput(of: CorpusItem): NitroInput {
+  const root = file(of, "root");
+  const nonce = input(of, "expected_nonce");
+  const userData = input(of, "expected_user_data");
+  return {
+    document: needed(of, "document"),
+    at: new Date(of.verify_at ?? ""),
+    ...(root === undefined ? {} : { root }),
+    expect: {
+      ...(nonce === undefined ? {} : { nonce }),
+      ...(userData === undefined ? {} : { userData }),
+    },
+  };
+}
+
+/** What a CCA item gives a verifier. */
+export function ccaInput(of: CorpusItem): CcaInput {
+  const challenge = input(of, "expected_challenge");
+  return {
+    token: needed(of, "token"),
+    cpak: needed(of, "cpak"),
+    expect: challenge === undefined ? {} : { challenge },
   };
 }
