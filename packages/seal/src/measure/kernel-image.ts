@@ -52,7 +52,7 @@ export function kernelFromQemu(kernel: Uint8Array, initrdSize: number, memory: n
  * Digest of a PE image as a signature would cover it (Microsoft "Windows Authenticode Portable Executable
  * Signature Format"; edk2 SecurityPkg/Tcg/Tcg2Dxe/MeasureBootPeCoff.c): all but checksum and certificates.
  */
-export function authenticodeDigest(image: Uint8Array): string {
+export function authenticodeDigest(image: Uint8Array, algorithm: "sha256" | "sha384" = "sha256"): string {
   const reader = (offset: number): ByteReader => {
     const r = new ByteReader(image, "the kernel's PE header");
     r.skip(offset);
@@ -72,7 +72,7 @@ export function authenticodeDigest(image: Uint8Array): string {
   const headersSize = reader(optional + 60).u32le();
   const directories = reader(optional + 108).u32le();
   const security = optional + 112 + 4 * 8;
-  const hash = createHash("sha256");
+  const hash = createHash(algorithm);
   const feed = (from: number, to: number): void => {
     if (to < from) throw malformed(`a part from ${from} to ${to}`);
     hash.update(reader(from).take(to - from));
