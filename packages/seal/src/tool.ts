@@ -1,6 +1,6 @@
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { delimiter, join, resolve } from "node:path";
+import { closeSync, existsSync, openSync, readFileSync, statfsSync } from "node:fs";
+import { delimiter, dirname, join, resolve } from "node:path";
 import { describe } from "@shelter/base";
 import { SealError } from "./errors.ts";
 
@@ -11,6 +11,7 @@ const PACKAGES = { tar2sqfs: "squashfs-tools-ng", veritysetup: "cryptsetup-bin",
 export type Tool = keyof typeof PACKAGES;
 
 const MAX_STDERR = 4096;
+const MIN_FREE = 256 * 1024; // two blocks of a squashfs
 
 /** Full path of a tool. An ordinary user's PATH on Debian leaves out the sbin directories. */
 export function findTool(tool: Tool, env: NodeJS.ProcessEnv = process.env): string {
@@ -31,13 +32,17 @@ export type RunningTool = {
   readonly ended: Promise<void>;
 };
 
-/** Starts a tool in the C locale; `what` is the file it writes, for errors. */
+/** Starts a tool in the C locale; `output` is the file it writes, if it writes one. */
 export function startTool(
   tool: Tool,
   args: readonly string[],
-  options: { stdio: SpawnOptions["stdio"]; output: string; signal?: AbortSignal | undefined },
+  options: { stdio: SpawnOptions["stdio"]; output?: string; signal?: AbortSignal | undefined },
 ): RunningTool {
-  const child = spawn(findTool(tool), args, {
+  const path = findTool(tool);
+  // These tools call a full disk an I/O error, and tar2sqfs removes what it wrote: held open, the file keeps its
+  // space until we have looked.
+  const held = options.output === undefined ? undefined : openSync(options.output, "a", 0o600);
+  const child = spawn(path, args, {
     stdio: options.stdio,
     // SOURCE_DATE_EPOCH: the time tar2sqfs writes into the super block.
     env: { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", SOURCE_DATE_EPOCH: "0" },
@@ -52,11 +57,14 @@ export function startTool(
     child.once("error", (cause) => {
       failed(new SealError("TOOL_FAILED", "unavailable", `cannot start ${tool}`, { cause }));
     });
+    // Also behind an error: a child that never was is closed with a negative code.
     child.once("close", (code, signal) => {
       options.signal?.removeEventListener("abort", abort);
+      const full = code !== 0 && options.output !== undefined && isFull(options.output);
+      if (held !== undefined) closeSync(held);
       if (options.signal?.aborted) failed(aborted());
       else if (code === 0) done();
-      else if (/no space left|disk quota/i.test(stderr)) failed(diskFull(options.output));
+      else if (full) failed(diskFull(options.output ?? ""));
       else {
         const end = signal === null ? `exit status ${code}` : `signal ${signal}`;
         const last = stderr.trim().split("\n").slice(-3).join("; ");
@@ -72,6 +80,16 @@ export function startTool(
   });
   ended.catch(() => undefined); // whoever awaits it still sees it
   return { child, ended };
+}
+
+/** Whether a file's file system has no room for what a tool writes at once. */
+function isFull(path: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(dirname(path));
+    return bavail * bsize < MIN_FREE;
+  } catch {
+    return false; // whatever the tool said is the better reason
+  }
 }
 
 /** The error of a build that was told to end. */

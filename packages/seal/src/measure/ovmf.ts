@@ -112,7 +112,6 @@ function findLzma(file: Uint8Array, path: string): Uint8Array {
 async function unpack(packed: Uint8Array, path: string): Promise<Uint8Array> {
   const { child, ended } = startTool("xz", ["--format=lzma", "--decompress", "--stdout"], {
     stdio: ["pipe", "pipe", "pipe"],
-    output: path,
   });
   const chunks: Uint8Array[] = [];
   let size = 0;
