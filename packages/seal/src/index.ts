@@ -38,6 +38,30 @@ export type {
   ReferenceValues,
 } from "./measure/measurement.ts";
 export { DEFAULT_FIRMWARE } from "./measure/ovmf.ts";
+export { type OvmfImage, readOvmf, type SevSection } from "./measure/ovmf-sev.ts";
+export {
+  type SnpLaunch,
+  sevLaunchDigest,
+  snpFirmwareDigest,
+  snpLaunchDigest,
+  snpLaunchDigests,
+} from "./measure/snp.ts";
+export { explainSnp, type SnpAlternatives, type SnpDifference } from "./measure/snp-explain.ts";
+export { type KernelHashes, kernelHashes } from "./measure/snp-hashes.ts";
+export { CPU_SIGNATURES, type Vmm } from "./measure/snp-vmsa.ts";
+export {
+  type AcpiFiles,
+  explainTdx,
+  mrTd,
+  type PageOrder,
+  type TdxBoot,
+  type TdxDifference,
+  type TdxEvent,
+  type TdxRegisters,
+  tdxEvents,
+  tdxRegisters,
+} from "./measure/tdx.ts";
+export { readTdxFirmware, type TdvfSection, type TdxFirmware } from "./measure/tdx-firmware.ts";
 export { identityPrefix, parseName, shortIdentity } from "./name.ts";
 export type { BuildProgress, BuildStep, OnProgress } from "./progress.ts";
 export { DISK_KEY_SIZE } from "./root/encrypt.ts";
