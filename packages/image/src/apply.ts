@@ -44,7 +44,7 @@ export class LayerApplier {
       this.#whiteout(entry, parts, base);
       return undefined;
     }
-    const parent = this.#parent(entry, parts, true);
+    const parent = this.#parent(entry, parts);
     const children = childrenOf(parent);
     const before = children.get(base);
     if (before !== undefined) {
@@ -75,27 +75,38 @@ export class LayerApplier {
   }
 
   /** The directory an entry goes into, made where it is missing. */
-  #parent(entry: TarEntry, parts: readonly RawName[], touch: boolean): Inode {
+  #parent(entry: TarEntry, parts: readonly RawName[]): Inode {
     const found = walk(this.#root, parts, (directory, part) => {
       const children = childrenOf(directory);
       let name = children.get(part);
       if (name === undefined) {
         name = { inode: Inode.implicit(), given: -1, touched: this.#layer };
         children.set(part, name);
-      } else if (touch && name.inode.type === "directory") {
+      } else if (name.inode.type === "directory") {
         name.touched = this.#layer;
       }
       return name;
     });
-    if (typeof found === "string") {
-      throw new ImageError("ENTRY_REFUSED", `${this.#what}: parent of ${showName(entry.name)}: ${found}`);
-    }
+    if (typeof found === "string") throw this.#noParent(entry, found);
     return found;
+  }
+
+  /** The directory a whiteout stands in; undefined where there is none, so that nothing is to be hidden. */
+  #existing(entry: TarEntry, parts: readonly RawName[]): Inode | undefined {
+    const found = walk(this.#root, parts, (directory, part) => directory.children?.get(part));
+    if (found === "missing") return undefined;
+    if (typeof found === "string") throw this.#noParent(entry, found);
+    return found;
+  }
+
+  #noParent(entry: TarEntry, why: string): ImageError {
+    return new ImageError("ENTRY_REFUSED", `${this.#what}: parent of ${showName(entry.name)}: ${why}`);
   }
 
   #whiteout(entry: TarEntry, parts: readonly RawName[], base: RawName): void {
     if (base === OPAQUE) {
-      this.#hideLower(this.#parent(entry, parts, false));
+      const directory = this.#existing(entry, parts);
+      if (directory !== undefined) this.#hideLower(directory);
       return;
     }
     if (base.startsWith(AUFS)) return;
@@ -103,9 +114,9 @@ export class LayerApplier {
     if (hidden === "" || hidden === "." || hidden === "..") {
       throw new ImageError("ENTRY_REFUSED", `${this.#what}: whiteout ${showName(entry.name)} names no file`);
     }
-    const children = childrenOf(this.#parent(entry, parts, false));
-    const name = children.get(hidden);
-    if (name === undefined) return;
+    const children = this.#existing(entry, parts)?.children;
+    const name = children?.get(hidden);
+    if (children === undefined || name === undefined) return;
     if (name.touched !== this.#layer) {
       children.delete(hidden);
     } else if (name.inode.type === "directory") {

@@ -167,7 +167,7 @@ export async function copyLocal(
   }
 }
 
-/** Refuses a local directory that gained, lost or replaced a name since the first look. */
+/** Refuses a local file or directory that is not in the state the first look saw. */
 export async function refuseChanged(inode: Inode): Promise<void> {
   if (inode.origin?.kind !== "local") return;
   const { identity } = await look(inode.origin.path);

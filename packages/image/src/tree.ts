@@ -66,12 +66,15 @@ export class FlatTree {
   /** All names of each inode that is no directory, in the order of their bytes. */
   readonly #names = new Map<Inode, RawName[]>();
   readonly #directories: { name: RawName; inode: Inode }[] = [];
+  /** For each layer, the files whose content it holds, by the number of their entry. */
+  readonly #contents: Map<number, Inode>[];
 
   constructor(root: Inode, passes: readonly LayerPass[], limits: FlattenLimits, notes: readonly string[]) {
     this.#root = root;
     this.#passes = passes;
     this.#limits = limits;
     this.notes = [...notes].sort();
+    this.#contents = passes.map(() => new Map());
     this.totals = this.#collect();
   }
 
@@ -157,6 +160,10 @@ export class FlatTree {
         if (inode.type === "file") {
           files++;
           bytes += inode.size;
+          const { origin } = inode;
+          if (origin?.kind === "layer" && inode.size > 0) {
+            this.#contents[origin.layer]?.set(origin.ordinal, inode);
+          }
         }
       }
     }
@@ -194,12 +201,6 @@ export class FlatTree {
 
   async #writeLayer(writer: TarWriter, pass: LayerPass, index: number): Promise<void> {
     const { layer } = pass;
-    const wanted = new Map<number, Inode>();
-    for (const inode of this.#names.keys()) {
-      if (inode.origin?.kind === "layer" && inode.origin.layer === index && inode.size > 0) {
-        wanted.set(inode.origin.ordinal, inode);
-      }
-    }
     const feed = await openFeed(layer.region, pass.compression, {
       what: layer.what,
       blob: layer.blob,
@@ -211,7 +212,7 @@ export class FlatTree {
       const sink = (bytes: Buffer): Promise<void> | undefined => writer.write(bytes);
       let ordinal = 0;
       for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) {
-        const inode = wanted.get(ordinal++);
+        const inode = this.#contents[index]?.get(ordinal++);
         if (inode === undefined) continue;
         if (entry.type !== "file" || entry.size !== inode.size) throw changed(layer);
         const names = this.#names.get(inode) ?? [];
@@ -235,6 +236,7 @@ export class FlatTree {
       await this.#writeLinks(writer, inode, names);
     }
     for (const { inode } of this.#directories) await refuseChanged(inode);
+    for (const inode of this.#names.keys()) await refuseChanged(inode);
   }
 
   async #readContent(inode: Inode, sink: (bytes: Buffer) => Promise<void> | undefined): Promise<void> {

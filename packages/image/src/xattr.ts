@@ -57,6 +57,10 @@ export async function openXattrs(): Promise<XattrReader> {
       const found = new Map<RawName, Buffer>();
       for (const name of names.toString("latin1", 0, length).split("\0")) {
         if (!isKept(name)) continue;
+        if (name.includes("=")) {
+          notes.push(`extended attribute ${showName(name)} is left out: tar has no way to write its name`);
+          continue;
+        }
         const size = Number(get(at, name, value, value.length));
         if (size < 0) {
           const errno = errnoOf();

@@ -7,7 +7,7 @@ const CAPABILITY = Buffer.from("0100000200040000000000000000000000000000", "hex"
 test("a whiteout hides a file and a directory of lower layers, and nothing else", async (t) => {
   const tree = await flattenLayers(t, [
     tar(dir("d"), file("d/a", "1"), file("d/b", "2"), dir("e"), file("e/x", "3"), file("wh", "4")),
-    tar(file("d/.wh.a"), file(".wh.e"), file(".wh.nothing")),
+    tar(file("d/.wh.a"), file(".wh.e"), file(".wh.nothing"), file("no/where/.wh.x"), file("no/.wh..wh..opq")),
   ]);
   assert.deepEqual(await namesOf(tree), ["d", "d/b", "wh"]);
 });

@@ -11,6 +11,7 @@ function checkout(t: TestContext): string {
   const path = join(scratch(t), "root");
   mkdirSync(join(path, "etc/empty"), { recursive: true });
   writeFileSync(join(path, "etc/passwd"), "root:x:0:0\n");
+  writeFileSync(join(path, "etc/nothing"), "");
   mkdirSync(join(path, "bin"));
   writeFileSync(join(path, "bin/tool"), "t".repeat(600_000));
   chmodSync(join(path, "bin/tool"), 0o4755);
@@ -36,6 +37,7 @@ test("reads a directory as it is, without owners and times", async (t) => {
       "bin: 5 755 0:0 0",
       "etc: 5 755 0:0 0",
       "etc/empty: 5 1777 0:0 0",
+      "etc/nothing: 0 644 0:0 0",
       "sh: 2 777 0:0 0 -> /bin/tool",
       ".wh.tool: 0 644 0:0 0",
       "bin/again: 0 4755 0:0 0",
@@ -81,6 +83,7 @@ test("refuses a file or a directory that changes between the two readings", asyn
     (path: string) => utimesSync(join(path, "etc/passwd"), 5, 5),
     (path: string) => writeFileSync(join(path, "etc/new"), "1"),
     (path: string) => rmSync(join(path, "sh")),
+    (path: string) => writeFileSync(join(path, "etc/nothing"), "now something"),
   ]) {
     const path = checkout(t);
     const tree = await flatten(await openSource(path));

@@ -51,3 +51,23 @@ test("a slow stream is never given more than two buffers ahead", async (t) => {
   await tree.writeTar(stream);
   assert.ok(most <= 2 * 256 * 1024, `${most} bytes were waiting`);
 });
+
+test("no file's content is ever held, however large", async (t) => {
+  const size = 256 * 2 ** 20;
+  const hole = { "GNU.sparse.size": String(size), "GNU.sparse.map": "0,1" };
+  const tree = await flattenLayers(t, [tar(file("a", "x", { pax: hole }))]);
+  const before = process.memoryUsage().arrayBuffers;
+  let most = 0;
+  let bytes = 0;
+  await tree.writeTar(
+    new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        bytes += chunk.length;
+        most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+        done();
+      },
+    }),
+  );
+  assert.equal(bytes, size + 4 * 512);
+  assert.ok(most < 4 * 2 ** 20, `${most} bytes were held`);
+});
