@@ -1,6 +1,7 @@
 export * from "./azure/index.ts";
 export * from "./cbor/index.ts";
 export * from "./cca/index.ts";
+export * from "./collateral/index.ts";
 export * from "./csv/index.ts";
 export { type Field, field, fieldLines, group } from "./describe.ts";
 export * from "./eventlog/index.ts";

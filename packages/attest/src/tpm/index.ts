@@ -28,6 +28,7 @@ export {
 } from "./public.ts";
 export { type QuoteRequest, verifyTpmQuote } from "./quote.ts";
 export { checkReferences, type ExpectedEvent, type PcrReference, pcrMeaning } from "./reference.ts";
+export { renderTpmPublic, renderTpmQuote, renderTpmSignature } from "./render.ts";
 export { parseTpmSignature, type TpmSignature, verifyTpmSignature } from "./signature.ts";
 export {
   type AttestationKeyTrust,
