@@ -46,6 +46,8 @@ export function createApp({ broker, log, tls, limits: given }: HttpOptions): Fas
   const app = fastify({
     logger: false,
     bodyLimit: MAX_RESOURCE,
+    // A HEAD of a resource would be recorded as released to somebody who received nothing.
+    exposeHeadRoutes: false,
     requestTimeout: limits.requestTimeoutMs,
     connectionTimeout: limits.requestTimeoutMs * 2,
     keepAliveTimeout: 10_000,

@@ -99,21 +99,32 @@ export function auditVerify(stateDir: string): AuditReport {
   const db = Database.read(join(stateDir, "broker.db"));
   try {
     const master = MasterKey.load(join(stateDir, "master.key"), true);
-    const row = db.one("SELECT value FROM meta WHERE key = 'broker'");
-    const key = loadSigningKeyFrom(db, master);
-    if (!row || !key) throw new BrokerError("AUDIT_UNREADABLE", "malformed", `${stateDir} holds no broker`);
-    const heads = [...readHeads(db), ...headFile(join(stateDir, "audit.head"))];
-    const report = verifyAudit({ broker: text(row, "value"), key: key.jwk, entries: entriesOf(db), heads });
-    const counted = db.one("SELECT seq FROM sqlite_sequence WHERE name = 'audit'");
-    const given = counted ? integer(counted, "seq") : 0;
-    if (report.ok && given > report.entries) {
-      const seq = report.entries + 1;
-      return { ...report, ok: false, firstBroken: { seq, reason: `entries ${seq} to ${given} are missing` } };
-    }
-    return report;
+    // Read first: a head written while the entries are read must not be newer than they are.
+    const kept = headFile(join(stateDir, "audit.head"));
+    return db.snapshot(() => verifyDatabase(db, master, stateDir, kept));
   } finally {
     db.close();
   }
+}
+
+function verifyDatabase(
+  db: Database,
+  master: MasterKey,
+  stateDir: string,
+  kept: readonly AuditHead[],
+): AuditReport {
+  const row = db.one("SELECT value FROM meta WHERE key = 'broker'");
+  const key = loadSigningKeyFrom(db, master);
+  if (!row || !key) throw new BrokerError("AUDIT_UNREADABLE", "malformed", `${stateDir} holds no broker`);
+  const heads = [...readHeads(db), ...kept];
+  const report = verifyAudit({ broker: text(row, "value"), key: key.jwk, entries: entriesOf(db), heads });
+  const counted = db.one("SELECT seq FROM sqlite_sequence WHERE name = 'audit'");
+  const given = counted ? integer(counted, "seq") : 0;
+  if (report.ok && given > report.entries) {
+    const seq = report.entries + 1;
+    return { ...report, ok: false, firstBroken: { seq, reason: `entries ${seq} to ${given} are missing` } };
+  }
+  return report;
 }
 
 function* entriesOf(db: Database): Generator<AuditEntry> {

@@ -119,6 +119,16 @@ export class Database {
     return result;
   }
 
+  /** Everything read in it is of one moment, whatever others write meanwhile. */
+  snapshot<T>(work: () => T): T {
+    this.#db.exec("BEGIN");
+    try {
+      return work();
+    } finally {
+      this.#db.exec("COMMIT");
+    }
+  }
+
   /** Runs something once what is being written now is durable, and never if it is rolled back. */
   afterCommit(then: () => void): void {
     if (this.#depth > 0) this.#committed.push(then);
