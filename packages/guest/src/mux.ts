@@ -27,9 +27,13 @@ export class Mux implements StreamLink {
   readonly #waiting = new Set<GuestStream>();
   #nextId = 1;
   #over = false;
+  /** Frames about streams the peer has not been told of yet; null once it has. */
+  #held: Buffer[] | null;
 
-  constructor(transport: Duplex, events: MuxEvents) {
+  /** A connection that is `held` sends nothing about streams until `release`. */
+  constructor(transport: Duplex, events: MuxEvents, held = false) {
     this.#transport = transport;
+    this.#held = held ? [] : null;
     this.#events = events;
     const decoder = new FrameDecoder((frame) => {
       if (!this.#over) this.#receive(frame);
@@ -95,6 +99,14 @@ export class Mux implements StreamLink {
     this.#send(encodeFrame("control", 0, payload));
   }
 
+  /** Lets streams go, behind the control message that tells the peer about them. */
+  release(): void {
+    const held = this.#held ?? [];
+    this.#held = null;
+    for (const frame of held) this.#send(frame);
+    this.#drained();
+  }
+
   /** Ends the connection; streams end with it. */
   close(error?: Error): void {
     if (this.#over) return;
@@ -112,7 +124,7 @@ export class Mux implements StreamLink {
   }
 
   get congested(): boolean {
-    return this.#transport.writableNeedDrain;
+    return this.#held !== null || this.#transport.writableNeedDrain;
   }
 
   sendData(stream: number, payload: Uint8Array): boolean {
@@ -127,15 +139,15 @@ export class Mux implements StreamLink {
   sendWindow(stream: number, bytes: number): void {
     const payload = Buffer.allocUnsafe(4);
     payload.writeUInt32LE(bytes);
-    this.#send(encodeFrame("window", stream, payload));
+    this.#aboutStream(encodeFrame("window", stream, payload));
   }
 
   sendClose(stream: number): void {
-    this.#send(encodeFrame("close", stream, new Uint8Array()));
+    this.#aboutStream(encodeFrame("close", stream, new Uint8Array()));
   }
 
   sendReset(stream: number, reason: string): void {
-    this.#send(encodeFrame("reset", stream, shorten(reason, schema.frame.kinds.reset.max)));
+    this.#aboutStream(encodeFrame("reset", stream, shorten(reason, schema.frame.kinds.reset.max)));
   }
 
   wait(stream: GuestStream): void {
@@ -145,6 +157,11 @@ export class Mux implements StreamLink {
   forget(stream: GuestStream): void {
     this.#waiting.delete(stream);
     if (this.#streams.get(stream.id) === stream) this.#streams.delete(stream.id);
+  }
+
+  #aboutStream(frame: Buffer): void {
+    if (this.#held === null) this.#send(frame);
+    else if (this.#held.length < MAX_STREAMS * 4) this.#held.push(frame);
   }
 
   #send(bytes: Uint8Array): void {

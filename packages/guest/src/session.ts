@@ -60,10 +60,11 @@ export class Session {
     this.#settleHello = hello;
     this.ended = ended.promise;
     this.#settleEnded = ended;
-    this.#mux = new Mux(options.transport, {
-      control: (payload) => this.#control(payload),
-      ended: (error) => this.#over(error),
-    });
+    this.#mux = new Mux(
+      options.transport,
+      { control: (payload) => this.#control(payload), ended: (error) => this.#over(error) },
+      true,
+    );
     this.#main = new SessionProcess(1, options.run.tty, options.run.stdin, this.#mux);
     this.main = this.#main;
     this.#processes.set(1, this.#main);
@@ -164,6 +165,7 @@ export class Session {
         hostname: run.hostname,
       },
     });
+    this.#mux.release();
   }
 
   #control(payload: Uint8Array): void {
@@ -186,7 +188,8 @@ export class Session {
         },
       );
       this.#state = "ending";
-      this.#main.fail(this.#failure);
+      // Nothing else is to be learnt from it; waiting for its power-off would only cost time.
+      this.#mux.close();
       return;
     }
     if (this.#state === "hello") throw unexpected(message.type);

@@ -286,6 +286,11 @@ class Run implements RunningInstance {
       },
       () => {},
     );
+    // What ended without saying goodbye is not waited for any longer than this.
+    main.exit.then(
+      (exit) => this.#later(GRACE, () => this.#end(exit)),
+      (error: Error) => this.#later(GRACE, () => session.abort(error)),
+    );
     this.#watchBoot(session);
   }
 
