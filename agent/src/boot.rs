@@ -13,17 +13,16 @@ use crate::machine::kernel::mount_basics;
 use crate::machine::modules::{Modules, Need};
 use crate::machine::port;
 use crate::manifest::Manifest;
+use crate::network;
 use crate::process::capability::Capabilities;
 use crate::process::{Container, Plan};
 use crate::protocol::frame::Kind;
 use crate::protocol::message::{Boot, FromHost, Run, ToHost};
 use crate::root;
+use crate::secrets;
 use crate::session::channel::Channel;
 use crate::session::launcher::Spec;
 use crate::session::{Session, farewell, unexpected};
-
-/// The resolver of QEMU's user network.
-const RESOLVER: &str = "10.0.2.3";
 
 /// Boots, runs the main process and says goodbye. A failure before there is a channel has nobody to hear it.
 pub fn run() -> Result<(), Failure> {
@@ -71,19 +70,24 @@ fn boot(session: &mut Session, modules: &mut Modules, step: &mut &'static str) -
         return Ok(());
     }
     open_streams(session, &run)?;
-    let _ = attest;
+    let released = secrets::obtain(session, &manifest, attest, step)?;
 
     *step = "root";
-    let root = root::open(modules, &manifest, cmdline.root.as_deref(), None)?;
+    let key = released.disk_key.as_ref().map(|key| key.as_slice());
+    let root = root::open(modules, &manifest, cmdline.root.as_deref(), key)?;
     report(session.channel(), step);
 
     *step = "process";
+    network::loopback()?;
+    if manifest.outbound {
+        network::outbound(modules)?;
+    }
     let (mounts, devices) = open_mounts(modules, &run)?;
-    let spec = main_spec(&manifest, &run);
+    let spec = main_spec(&manifest, &run, &released.variables);
     let plan = Plan {
         hostname: run.hostname,
-        resolver: manifest.outbound.then_some(RESOLVER),
-        secrets: Vec::new(),
+        resolver: manifest.outbound.then_some(network::RESOLVER),
+        secrets: released.files,
         mounts,
         shut: manifest.writable == 0,
         cwd: manifest.process.cwd.clone(),
@@ -91,8 +95,7 @@ fn boot(session: &mut Session, modules: &mut Modules, step: &mut &'static str) -
         capabilities,
     };
     let container = Container::start(root, plan)?;
-    let environment = manifest.process.env.clone();
-    session.equip(manifest, environment, Box::new(container), devices);
+    session.equip(manifest, released.variables, Box::new(container), devices);
     session.run(&spec, run.streams)
 }
 
@@ -142,11 +145,13 @@ fn open_mounts(modules: &mut Modules, run: &Run) -> Result<Mounts, Failure> {
     Ok((mounts, devices))
 }
 
-fn main_spec(manifest: &Manifest, run: &Run) -> Spec {
+/// Secrets come last: no variable of the host takes their place.
+fn main_spec(manifest: &Manifest, run: &Run, secrets: &[String]) -> Spec {
     let process = &manifest.process;
     let mut argv = process.entrypoint.clone();
     argv.extend(run.args.as_ref().unwrap_or(&process.cmd).iter().cloned());
     let mut env = process.env.clone();
     env.extend(run.env.iter().cloned());
+    env.extend(secrets.iter().cloned());
     Spec { argv, env, tty: run.tty, size: run.size, stdin: run.stdin }
 }

@@ -10,3 +10,8 @@ pub mod root;
 pub mod process;
 pub mod boot;
 pub mod panic;
+pub mod attest;
+pub mod entropy;
+mod filter;
+mod network;
+mod secrets;

@@ -16,16 +16,17 @@ use crate::manifest::Manifest;
 use crate::protocol::message::{Exec, FromHost, Streams, ToHost};
 
 impl Session {
-    /// Gives the session what it needs to start processes. `fuse` are the mounts' devices by stream.
+    /// Gives the session what it needs to start processes. `secrets` are variables of every process, `fuse` the
+    /// mounts' devices by stream.
     pub fn equip(
         &mut self,
         manifest: Manifest,
-        environment: Vec<String>,
+        secrets: Vec<String>,
         launcher: Box<dyn Launcher>,
         fuse: Vec<(u32, OwnedFd)>,
     ) {
         self.manifest = Some(manifest);
-        self.environment = environment;
+        self.secrets = secrets;
         self.launcher = Some(launcher);
         for (stream, device) in fuse {
             self.endpoints.insert(stream, Endpoint::fuse(device));
@@ -111,8 +112,9 @@ impl Session {
             self.channel.say(&ToHost::Refused { process, reason: &reason, key });
             return Ok(());
         }
-        let mut env = self.environment.clone();
+        let mut env = self.manifest.as_ref().map_or_else(Vec::new, |m| m.process.env.clone());
         env.extend(exec.env);
+        env.extend(self.secrets.iter().cloned());
         let spec = Spec { argv: exec.argv, env, tty: exec.tty, size: exec.size, stdin: exec.stdin };
         self.start(process, &spec, streams)
     }

@@ -72,8 +72,8 @@ pub struct Session {
     phase: Phase,
     pending: Vec<FromHost>,
     manifest: Option<Manifest>,
-    /// `NAME=VALUE` of every process, secrets included.
-    environment: Vec<String>,
+    /// `NAME=VALUE` of every process.
+    secrets: Vec<String>,
     launcher: Option<Box<dyn Launcher>>,
     /// When a process that was asked to stop is killed.
     kill_at: Option<Instant>,
@@ -92,7 +92,7 @@ impl Session {
             phase: Phase::Booting,
             pending: Vec::new(),
             manifest: None,
-            environment: Vec::new(),
+            secrets: Vec::new(),
             launcher: None,
             kill_at: None,
             next_check: Instant::now(),
