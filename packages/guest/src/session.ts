@@ -206,7 +206,8 @@ export class Session {
         this.#process(message);
         return;
       case "bye":
-        return this.#bye();
+        this.#bye();
+        return;
       default:
         message satisfies never;
     }

@@ -62,7 +62,7 @@ const end = (id: number, how: object): void => {
   if (id === 1) say({ type: "bye" });
 };
 
-function onControl(m: Record<string, never> & { type: string }): void {
+function onControl(m: Record<string, unknown> & { type: string }): void {
   switch (m.type) {
     case "boot": {
       const run = m["run"] as { args: string[] | null; streams: Proc };
@@ -118,8 +118,7 @@ function onControl(m: Record<string, never> & { type: string }): void {
       return;
     }
     case "signal":
-      if (!(behaviour === "deaf" && m["process"] === (1 as never)))
-        end(m["process"], { signal: m["signal"] });
+      if (!(behaviour === "deaf" && m["process"] === 1)) end(m["process"] as number, { signal: m["signal"] });
       return;
     case "stop":
       if (behaviour !== "deaf") end(1, { signal: 15 });
