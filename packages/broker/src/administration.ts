@@ -1,3 +1,4 @@
+import { Worker } from "node:worker_threads";
 import type { Json, JsonObject } from "@shelter/base";
 import type {
   AuditReport,
@@ -11,7 +12,6 @@ import type {
 import type { BrokerState } from "./broker.ts";
 import { BrokerError } from "./errors.ts";
 import { parseReferenceDocument, parseWorkload, REQUIRED_PCRS } from "./judge/references.ts";
-import { auditVerify } from "./state/audit-verify.ts";
 import { PROTOCOL_VERSION } from "./wire/messages.ts";
 import { parsePattern, parseResourcePath, parseResourceUri } from "./wire/resource-path.ts";
 
@@ -171,12 +171,22 @@ export class Administration {
     return this.#state.anchors.list();
   }
 
-  deleteTrustAnchor(admin: string, id: string): void {
-    this.#change(admin, "anchor.delete", id, () => {
-      if (!this.#state.anchors.remove(id)) {
-        throw new BrokerError("ANCHOR_UNKNOWN", "usage", `no trust anchor ${id.slice(0, 80)}`);
-      }
-      return { result: undefined };
+  /** Stops trusting the certificate whose id begins so. */
+  deleteTrustAnchor(admin: string, prefix: string): string {
+    const [anchor, ...more] = this.#state.anchors.list().filter((a) => a.id.startsWith(prefix));
+    if (!anchor || more.length > 0 || prefix.length < 8) {
+      throw new BrokerError(
+        "ANCHOR_UNKNOWN",
+        "usage",
+        `no one trust anchor begins with ${JSON.stringify(prefix.slice(0, 80))}`,
+        {
+          hint: "give 8 digits of its id at least; shelter broker trust list shows them",
+        },
+      );
+    }
+    return this.#change(admin, "anchor.delete", anchor.id, () => {
+      this.#state.anchors.remove(anchor.id);
+      return { result: anchor.id, details: { subject: anchor.subject } };
     });
   }
 
@@ -190,14 +200,16 @@ export class Administration {
     }));
   }
 
-  /** Records that the audit log or a session was read, which is itself an action. */
-  read(admin: string, action: string, subject: string): void {
-    this.#change(admin, action, subject, () => ({ result: undefined }));
-  }
-
-  auditVerify(): AuditReport {
+  /** Checks the whole log beside the requests: a long one takes seconds, and guests wait for nobody. */
+  auditVerify(): Promise<AuditReport> {
     this.#state.audit.signHead();
-    return auditVerify(this.#state.stateDir);
+    return new Promise((resolve, reject) => {
+      const worker = new Worker(new URL("./state/audit-verify-worker.ts", import.meta.url), {
+        workerData: this.#state.stateDir,
+      });
+      worker.once("message", resolve);
+      worker.once("error", reject);
+    });
   }
 }
 

@@ -177,7 +177,7 @@ export class BrokerClient {
     return await this.#call<TrustAnchorInfo[]>("GET", "/shelter/v1/anchors");
   }
 
-  /** Stops trusting a certificate. */
+  /** Stops trusting the certificate whose id begins so (8 digits at least). */
   async deleteTrustAnchor(id: string): Promise<void> {
     await this.#call<null>("DELETE", `/shelter/v1/anchors/${encodeURIComponent(id)}`);
   }
@@ -200,6 +200,11 @@ export class BrokerClient {
   /** Audit entries after a sequence number, oldest first. */
   async audit(after = 0, limit = 1000): Promise<readonly AuditEntry[]> {
     return await this.#call<AuditEntry[]>("GET", `/shelter/v1/audit?after=${after}&limit=${limit}`);
+  }
+
+  /** The newest audit entries, oldest first. */
+  async auditTail(count: number): Promise<readonly AuditEntry[]> {
+    return await this.#call<AuditEntry[]>("GET", `/shelter/v1/audit?tail=${count}`);
   }
 
   /** Signed heads of the audit log, to be kept elsewhere. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Broker, createApp, tpmPlatform } from "@shelter/broker";
 import { ask, detail, Guest, json, variant } from "./support/guest.ts";
 import { known, reference, running } from "./support/running.ts";
 import { bootEvents } from "./support/soft-tpm.ts";
@@ -216,4 +217,33 @@ test("nothing secret reaches the log, the audit log or the sessions", async (t) 
     assert.equal(written.includes(secret), false, secret.slice(0, 10));
   }
   assert.ok(json(await ask(run.url, "/healthz"))["status"] === "ok");
+});
+
+test("two brokers on one database share sessions, decisions and the audit log", async (t) => {
+  const run = await running(t);
+  const tpm = run.tpm();
+  await known(run, tpm);
+  const other = Broker.open({ stateDir: run.dir, platforms: [tpmPlatform()], now: run.time.now });
+  const app = createApp({ broker: other, log: () => {} });
+  const url = await app.listen({ host: "127.0.0.1", port: 0 });
+  try {
+    const here = new Guest(run.url, tpm);
+    const there = new Guest(url, tpm);
+    for (let i = 0; i < 5; i++) {
+      const session = await here.auth();
+      const body = JSON.stringify(here.attestBody(session));
+      const answers = await Promise.all([there.send(session.cookie, body), here.send(session.cookie, body)]);
+      assert.deepEqual(answers.map((a) => a.status).sort(), [200, 401]);
+      const token = String(json(answers.find((a) => a.status === 200) ?? assert.fail("none"))["token"]);
+      const answer = await here.resource("default/key/app", { token });
+      assert.equal((await here.open(answer)).toString(), "the secret");
+    }
+    await run.admin.revoke("demo", "kbs:///default/key/*");
+    const { token } = await there.handshake();
+    assert.equal((await there.resource("default/key/app", { token })).status, 401);
+    assert.equal((await run.admin.auditVerify()).ok, true);
+  } finally {
+    await app.close();
+    other.close();
+  }
 });

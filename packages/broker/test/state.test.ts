@@ -20,7 +20,7 @@ function opened(t: TestContext): { broker: Broker; dir: string } {
 
 test("a first start makes a private state directory and writes the admin token once", (t) => {
   const { broker, dir } = opened(t);
-  for (const file of ["broker.db", "master.key", "admin.token", "audit.head"]) {
+  for (const file of ["broker.db", "broker.db-wal", "master.key", "admin.token", "audit.head"]) {
     assert.equal(statSync(join(dir, file)).mode & 0o777, 0o600, file);
   }
   assert.equal(statSync(dir).mode & 0o777, 0o700);

@@ -86,8 +86,7 @@ export function adminRoutes(
     return a.addTrustAnchor(who, body["platform"], fromBase64(String(body["certificate"])));
   });
   app.delete("/shelter/v1/anchors/:id", (request) => {
-    a.deleteTrustAnchor(admin(request), (request.params as { id: string }).id);
-    return {};
+    return { id: a.deleteTrustAnchor(admin(request), (request.params as { id: string }).id) };
   });
 
   app.get("/shelter/v1/sessions", (request) => {
@@ -109,6 +108,8 @@ export function adminRoutes(
   app.get("/shelter/v1/audit", (request) => {
     admin(request);
     const asked = query(request);
+    const tail = asked.get("tail");
+    if (tail !== null) return state.audit.tail(count(tail, "tail", MAX_ROWS));
     const after = count(asked.get("after") ?? "0", "after", Number.MAX_SAFE_INTEGER);
     return state.audit.entries(after, count(asked.get("limit") ?? "1000", "limit", MAX_ROWS));
   });

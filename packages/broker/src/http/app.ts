@@ -26,7 +26,7 @@ export interface HttpLimits {
 /** Room for 100 guests of one address at once, and 20 more each second. */
 export const HTTP_LIMITS: HttpLimits = {
   handshakes: { burst: 240, perSecond: 40 },
-  resources: { burst: 1000, perSecond: 200 },
+  resources: { burst: 800, perSecond: 100 },
   denials: { burst: 20, perSecond: 1 },
   connections: 2048,
   requestTimeoutMs: 20_000,
@@ -53,7 +53,12 @@ export function createApp({ broker, log, tls, limits: given }: HttpOptions): Fas
     keepAliveTimeout: 10_000,
     forceCloseConnections: "idle",
     routerOptions: { ignoreTrailingSlash: false, caseSensitive: true, maxParamLength: 512 },
-    http: { headersTimeout: Math.min(10_000, limits.requestTimeoutMs), maxHeaderSize: 128 * 1024 },
+    http: {
+      headersTimeout: Math.min(10_000, limits.requestTimeoutMs),
+      // Node looks for late requests only so often; its own 30 s would let a dripping one live that long.
+      connectionsCheckingInterval: Math.min(5_000, limits.requestTimeoutMs),
+      maxHeaderSize: 128 * 1024,
+    },
     // A path the router cannot even decode is one nobody can have asked for in earnest.
     frameworkErrors: (_error, request, reply: FastifyReply) => {
       const error = new BrokerError("ROUTE_UNKNOWN", "malformed", "the request path is not a valid URL path");

@@ -22,6 +22,7 @@ const MAX_CLAIMS = 32 * 1024;
 
 /** The protocol's own bindings, before anybody looks into the evidence. */
 export function bindings(session: Session, request: AttestRequest): Check[] {
+  const alone = request.additionalEvidence === "" || request.additionalEvidence === "{}";
   return [
     {
       name: "session-nonce",
@@ -39,11 +40,9 @@ export function bindings(session: Session, request: AttestRequest): Check[] {
     },
     {
       name: "additional-evidence",
-      ok: request.additionalEvidence === "" || request.additionalEvidence === "{}",
+      ok: alone,
       failure: "refused",
-      ...(request.additionalEvidence === ""
-        ? {}
-        : { detail: "evidence of further devices is not verified by this broker" }),
+      ...(alone ? {} : { detail: "evidence of further devices is not verified by this broker" }),
     },
   ];
 }

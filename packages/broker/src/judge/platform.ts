@@ -36,8 +36,6 @@ export interface PlatformVerifier {
   readonly tee: string;
   /** The name in reference values. */
   readonly platform: string;
-  /** Measurements a reference value must name to mean anything. */
-  readonly required: readonly string[];
   challenge(extraParams: Json): Challenge;
   verify(input: EvidenceInput): Appraisal | Promise<Appraisal>;
 }

@@ -21,11 +21,10 @@ import {
 } from "@shelter/base";
 import { BrokerError } from "../errors.ts";
 import type { Appraisal, Challenge, EvidenceInput, PlatformVerifier } from "./platform.ts";
-import { REQUIRED_PCRS } from "./references.ts";
 
 /** Guests with a TPM: an attestation key is believed only as a key in the TPM of a trusted EK certificate. */
 export function tpmPlatform(): PlatformVerifier {
-  return { tee: "tpm", platform: "vtpm", required: REQUIRED_PCRS["vtpm"] ?? [], challenge, verify };
+  return { tee: "tpm", platform: "vtpm", challenge, verify };
 }
 
 /** Credential activation for the keys the guest names. A client that names none gets Trustee's plain challenge. */

@@ -102,6 +102,11 @@ export class AuditLog {
       .map(readEntry);
   }
 
+  /** The newest entries, oldest first. */
+  tail(limit: number): AuditEntry[] {
+    return this.#db.all("SELECT * FROM audit ORDER BY seq DESC LIMIT ?", limit).reverse().map(readEntry);
+  }
+
   heads(): AuditHead[] {
     return readHeads(this.#db);
   }
