@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import {
   DcapCollateral,
+  type DcapFiles,
   fieldLines,
   INTEL_SGX_ROOT_CA,
   parseCertificates,
@@ -36,7 +37,7 @@ import { certificate, signer } from "./snp-forge.ts";
 
 const skip = corpusAbsent ?? false;
 
-function inputOf(item: CorpusItem): SgxInput {
+function inputOf(item: CorpusItem): SgxInput & { readonly collateral: DcapFiles } {
   const file = (role: string): Uint8Array | undefined => corpusFile(item, role);
   const quote = file("quote");
   assert.ok(quote);
@@ -109,7 +110,7 @@ describe("sgx: the evidence corpus", { skip }, () => {
 
   it("never accepts a flipped bit of a quote", () => {
     const input = inputOf(corpusItem("sgx", "sgx-v3-00606a-swhardening"));
-    const collateral = new DcapCollateral(input.collateral ?? {});
+    const collateral = new DcapCollateral(input.collateral);
     const expect: SgxExpectations = { allowTcbStatuses: ["SWHardeningNeeded"] };
     assert.equal(verifySgx({ ...input, collateral, expect }).outcome, "accepted");
     // Header, body, signature data up to the certificates; sampled here, whole in fuzz/attest-sgx.fuzz.ts.
@@ -122,7 +123,7 @@ describe("sgx: the evidence corpus", { skip }, () => {
 
   it("calls every truncation malformed", () => {
     const input = inputOf(corpusItem("sgx", "sgx-v3-00606a-swhardening"));
-    const collateral = new DcapCollateral(input.collateral ?? {});
+    const collateral = new DcapCollateral(input.collateral);
     for (let n = 0; n < input.quote.length; n++) {
       const quote = input.quote.subarray(0, n);
       assert.equal(verifySgx({ ...input, collateral, quote }).outcome, "malformed", `${n} bytes`);

@@ -10,6 +10,7 @@ import {
   parseSnpReport,
   productOfCpuid,
   renderSnp,
+  SnpCollateral,
   type SnpExpectations,
   type SnpInput,
   type Verdict,
@@ -379,6 +380,18 @@ describe("snp: reports of a forged chip under a pinned root", () => {
     );
     const report = makeReport(undefined, grandchild);
     assert.equal(judge(report, {}, { vek: pem(nested, vek) }).outcome, "untrusted");
+  });
+
+  it("judges many reports with collateral parsed once", () => {
+    const collateral = new SnpCollateral({ vek, ca });
+    for (const outcome of ["accepted", "accepted"]) {
+      assert.equal(verifySnp({ report: makeReport(), collateral, root, at: AT }).outcome, outcome);
+    }
+    const forged = makeReport(undefined, signer("SEV-VCEK", "P-384"));
+    assert.equal(verifySnp({ report: forged, collateral, root, at: AT }).outcome, "untrusted");
+    assert.equal(verifySnp({ report: makeReport(), collateral, at: AT }).outcome, "untrusted");
+    const late = new Date("2036-01-01T00:00:00Z");
+    assert.equal(verifySnp({ report: makeReport(), collateral, root, at: late }).outcome, "expired");
   });
 
   it("does not trust a key on another curve, or one without AMD's extensions", () => {

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { describe, it } from "node:test";
 import {
   DcapCollateral,
+  type DcapFiles,
   fieldLines,
   renderQuote,
   replayRtmrs,
@@ -26,7 +27,7 @@ import {
 
 const skip = corpusAbsent ?? false;
 
-function inputOf(item: CorpusItem): TdxInput {
+function inputOf(item: CorpusItem): TdxInput & { readonly collateral: DcapFiles } {
   const file = (role: string): Uint8Array | undefined => corpusFile(item, role);
   const quote = file("quote");
   assert.ok(quote);
@@ -87,7 +88,7 @@ describe("tdx: the evidence corpus", { skip }, () => {
 
   it("never accepts a flipped bit of a quote", () => {
     const input = inputOf(corpusItem("tdx", "tdx-v4-b0c06f-uptodate"));
-    const collateral = new DcapCollateral(input.collateral ?? {});
+    const collateral = new DcapCollateral(input.collateral);
     assert.equal(verifyTdx({ ...input, collateral }).outcome, "accepted");
     // Header, body, signature data up to the certificates; sampled here, whole in fuzz/attest-tdx.fuzz.ts.
     for (let bit = 0; bit < (632 + 4 + 128 + 6 + 384 + 64) * 8; bit += 53) {
@@ -99,7 +100,7 @@ describe("tdx: the evidence corpus", { skip }, () => {
 
   it("calls every truncation malformed", () => {
     const input = inputOf(corpusItem("tdx", "tdx-v5-90c06f-nolevel"));
-    const collateral = new DcapCollateral(input.collateral ?? {});
+    const collateral = new DcapCollateral(input.collateral);
     for (let n = 0; n < input.quote.length; n += 3) {
       const quote = input.quote.subarray(0, n);
       assert.equal(verifyTdx({ ...input, collateral, quote }).outcome, "malformed", `${n} bytes`);

@@ -1,7 +1,14 @@
 import { createHash } from "node:crypto";
 import { describe, ShelterError, sameBytes, toHex } from "@shelter/base";
 import type { Check, CheckList } from "../verdict.ts";
-import { type Certificate, parseCertificates, verifyChain } from "../x509/index.ts";
+import {
+  type Certificate,
+  isPem,
+  parseCertificate,
+  parseCertificates,
+  parsePemBlocks,
+  verifyChain,
+} from "../x509/index.ts";
 import { DcapCollateral, type DcapFiles } from "./collateral.ts";
 import { certificateP256Key, p256Key, verifyP256 } from "./ecdsa.ts";
 import { DcapError } from "./error.ts";
@@ -62,8 +69,7 @@ export function judgeDcap(
     collateral = given instanceof DcapCollateral ? given : new DcapCollateral(given);
     intelRoot ??= parseCertificates(Buffer.from(INTEL_SGX_ROOT_CA), "intel root");
     anchors = input.root === undefined ? intelRoot : parseCertificates(input.root, "root");
-    const { type, data } = quote.certification;
-    carried = type >= 4 ? parseCertificates(data, "pck chain") : [];
+    carried = carriedCertificates(quote, [...anchors, ...collateral.intermediates]);
     pck = findPck([...carried, ...collateral.pckChain]);
   } catch (error) {
     recordMalformed(checks, "collateral-form", error);
@@ -89,6 +95,29 @@ export function judgeDcap(
   }
   judgeEvaluationNumber(tcbInfo, qeIdentity, expect, checks);
   return { pck, tcb, collateral };
+}
+
+/** The certificates a quote carries. Those that are known byte for byte are not parsed again. */
+function carriedCertificates(quote: Quote, known: readonly Certificate[]): readonly Certificate[] {
+  const { type, data } = quote.certification;
+  if (type < 4) return [];
+  if (!isPem(data)) return parseCertificates(data, "pck chain");
+  return parsePemBlocks(Buffer.from(data).toString("latin1"), "pck chain").map(({ label, der }) => {
+    if (label !== "CERTIFICATE") throw new DcapError("PCK_MALFORMED", `pck chain: a ${label} in it`);
+    return known.find((c) => sameBytes(c.raw, der)) ?? parseCertificate(der, "pck chain");
+  });
+}
+
+/** Documents whose signature was verified before, and by which key. */
+const verified = new WeakMap<TcbInfo | QeIdentity, WeakMap<Certificate, boolean>>();
+
+function documentSignedBy(document: TcbInfo | QeIdentity, signer: Certificate): boolean {
+  const results = verified.get(document) ?? new WeakMap<Certificate, boolean>();
+  verified.set(document, results);
+  const result =
+    results.get(signer) ?? verifyP256(certificateP256Key(signer), document.signedBytes, document.signature);
+  results.set(signer, result);
+  return result;
 }
 
 function describePpid(quote: Quote): string {
@@ -212,7 +241,7 @@ class Platform {
 
   judgePck(pck: Pck, quote: Quote): void {
     const { certificate } = pck;
-    const path = this.#chain(certificate, [...this.#carried, ...this.#collateral.intermediates], "pck-chain");
+    const path = this.#chain(certificate, [...this.#collateral.intermediates, ...this.#carried], "pck-chain");
     this.#named("pck-subject", certificate, /^Intel SGX PCK Certificate$/, "Intel SGX PCK Certificate");
     this.#named(
       "pck-issuer",
@@ -300,10 +329,8 @@ class Platform {
       this.#named(`${name}-signer`, leaf, /^Intel SGX TCB Signing$/, "Intel SGX TCB Signing");
       this.#signingLeaf = leaf;
     }
-    this.#untrusted(
-      `${name}-signature`,
-      verifyP256(certificateP256Key(leaf), document.signedBytes, document.signature),
-      { claimed: `ECDSA P-256 with SHA-256 by ${leaf.subject.text}` },
-    );
+    this.#untrusted(`${name}-signature`, documentSignedBy(document, leaf), {
+      claimed: `ECDSA P-256 with SHA-256 by ${leaf.subject.text}`,
+    });
   }
 }

@@ -1,4 +1,5 @@
 export { type CertTableKind, parseCertTable } from "./cert-table.ts";
+export { SnpCollateral, type SnpFiles } from "./collateral.ts";
 export { SnpError, type SnpErrorCode } from "./error.ts";
 export type { SnpExpectations } from "./expect.ts";
 export { productOfCpuid, SNP_PRODUCTS, type SnpProduct } from "./product.ts";

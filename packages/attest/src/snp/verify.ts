@@ -3,35 +3,28 @@ import { describe, ShelterError, toHex } from "@shelter/base";
 import { CheckList, type Verdict } from "../verdict.ts";
 import {
   type Certificate,
-  type Crl,
   keyObject,
   parseCertificate,
   parseCertificates,
-  parseCrl,
   verifyChain,
 } from "../x509/index.ts";
-import { parseCertTable } from "./cert-table.ts";
 import { snpClaims } from "./claims.ts";
+import { SnpCollateral, type SnpFiles } from "./collateral.ts";
 import { judgeSnpExpectations, type SnpExpectations } from "./expect.ts";
 import { productOfCpuid, SNP_PRODUCTS, type SnpProduct } from "./product.ts";
 import { parseSnpReport, type SnpReport, signedBytes } from "./report.ts";
 import { AMD_CERTIFICATES } from "./roots.ts";
 import { decodeTcb, tcbAtMost, tcbParts, tcbText } from "./tcb.ts";
-import { chipIdMatches, readVek, type Vek } from "./vek.ts";
+import { chipIdMatches, type Vek } from "./vek.ts";
 
 /** A report, its collateral, and what is expected of it. */
-export interface SnpInput {
+export interface SnpInput extends SnpFiles {
   /** The 1184-byte report. */
   readonly report: Uint8Array;
-  /** VCEK or VLEK certificate, DER or PEM. */
-  readonly vek?: Uint8Array;
-  /** ASK or ASVK, DER or PEM; more certificates (the ARK) may stand beside it. AMD's are built in. */
-  readonly ca?: Uint8Array;
-  /** Certificate table of an extended guest request, instead of `vek` and `ca`. */
-  readonly certTable?: Uint8Array;
+  /** Collateral that was parsed before, instead of the files beside it. */
+  readonly collateral?: SnpCollateral;
   /** The one trust anchor to use instead of AMD's. */
   readonly root?: Uint8Array;
-  readonly crls?: readonly Uint8Array[];
   /** The time to judge at. */
   readonly at: Date;
   readonly expect?: SnpExpectations;
@@ -50,28 +43,27 @@ export function verifySnp(input: SnpInput): Verdict {
     return checks.verdict("snp", {});
   }
   checks.add({ name: "report-form", ok: true, failure: "malformed", claimed: `version ${report.version}` });
-  const collateral = readCollateral(input, report, checks);
+  const found = readCollateral(input, report, checks);
   // Version 2 does not say what it runs on: then the signing key's certificate does.
   const product =
     report.cpuid === undefined
-      ? collateral?.vek?.product
+      ? found?.vek?.product
       : productOfCpuid(report.cpuid.family, report.cpuid.model);
-  if (collateral?.vek !== undefined) {
-    judgeChain(collateral.vek, collateral, product, input, checks);
-    judgeVek(report, collateral.vek, product, checks);
-  } else if (collateral !== undefined) {
+  if (found?.vek !== undefined) {
+    judgeChain(found.vek, found, product, input, checks);
+    judgeVek(report, found.vek, product, checks);
+  } else if (found !== undefined) {
     checks.miss(missingVek(report, product));
   }
   judgeReport(report, product, checks);
   judgeSnpExpectations(report, product, input.expect ?? {}, checks);
-  return checks.verdict("snp", snpClaims(report, product, collateral?.vek));
+  return checks.verdict("snp", snpClaims(report, product, found?.vek));
 }
 
-interface Collateral {
+interface Found {
+  readonly collateral: SnpCollateral;
   readonly vek: Vek | undefined;
-  readonly intermediates: readonly Certificate[];
   readonly root: readonly Certificate[] | undefined;
-  readonly crls: readonly Crl[];
 }
 
 function malformed(checks: CheckList, name: string, error: unknown): void {
@@ -80,26 +72,13 @@ function malformed(checks: CheckList, name: string, error: unknown): void {
   checks.add({ name, ok: false, failure: "malformed", detail: describe(error) });
 }
 
-function readCollateral(input: SnpInput, report: SnpReport, checks: CheckList): Collateral | undefined {
+function readCollateral(input: SnpInput, report: SnpReport, checks: CheckList): Found | undefined {
   try {
-    const table = input.certTable === undefined ? undefined : parseCertTable(input.certTable);
-    const vekBytes = input.vek ?? table?.get(report.signingKey === "VLEK" ? "vlek" : "vcek");
-    const intermediates: Certificate[] = [];
-    if (input.ca !== undefined) intermediates.push(...parseCertificates(input.ca, "ca"));
-    for (const kind of ["ask", "ark"] as const) {
-      const der = table?.get(kind);
-      if (der !== undefined) intermediates.push(...parseCertificates(der, kind));
-    }
-    const crls = [...(input.crls ?? [])];
-    const tableCrl = table?.get("crl");
-    if (tableCrl !== undefined) crls.push(tableCrl);
-    const certificates = vekBytes === undefined ? [] : parseCertificates(vekBytes, "vek");
-    const [leaf, ...others] = certificates;
+    const collateral = input.collateral ?? new SnpCollateral(input);
     return {
-      vek: leaf === undefined ? undefined : readVek(leaf),
-      intermediates: [...others, ...intermediates],
+      collateral,
+      vek: collateral.vekFor(report.signingKey),
       root: input.root === undefined ? undefined : parseCertificates(input.root, "root"),
-      crls: crls.map((der) => parseCrl(der)),
     };
   } catch (error) {
     malformed(checks, "collateral-form", error);
@@ -130,13 +109,13 @@ function amd(product: SnpProduct, which: "ark" | "ask" | "asvk"): Certificate {
 
 function judgeChain(
   vek: Vek,
-  collateral: Collateral,
+  { collateral, root }: Found,
   product: SnpProduct | undefined,
   input: SnpInput,
   checks: CheckList,
 ): void {
   const intermediates = [...collateral.intermediates];
-  let anchors = collateral.root;
+  let anchors = root;
   if (anchors === undefined) {
     // The roots of all products would also do, but then the chain would not tie the key to its product.
     anchors = (product === undefined ? SNP_PRODUCTS : [product]).map((p) => amd(p, "ark"));

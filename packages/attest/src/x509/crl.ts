@@ -1,10 +1,11 @@
 import { toHex } from "@shelter/base";
-import { readSignatureAlgorithm, type SignatureAlgorithm, verifySignature } from "./algorithm.ts";
+import { readSignatureAlgorithm, type SignatureAlgorithm } from "./algorithm.ts";
 import { type Certificate, EXTENSION, type Extension, readExtensions } from "./certificate.ts";
 import { contextTag, DerReader, TAG } from "./der.ts";
 import { X509Error } from "./error.ts";
 import { type Name, readName } from "./name.ts";
 import { isPem, parsePemBlocks } from "./pem.ts";
+import { signedBy } from "./signed-by.ts";
 
 /** A certificate revocation list (RFC 5280 section 5). */
 export interface Crl {
@@ -85,7 +86,7 @@ export function crlSignedBy(crl: Crl, issuer: Certificate): boolean {
   return (
     crl.issuer.key === issuer.subject.key &&
     (issuer.keyUsage === undefined || issuer.keyUsage.has("cRLSign")) &&
-    verifySignature(crl.signatureAlgorithm, issuer.publicKey, crl.tbs, crl.signature)
+    signedBy(crl, issuer.publicKey)
   );
 }
 

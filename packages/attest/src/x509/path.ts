@@ -1,6 +1,6 @@
 import { sameBytes } from "@shelter/base";
-import { verifySignature } from "./algorithm.ts";
 import type { Certificate } from "./certificate.ts";
+import { signedBy } from "./signed-by.ts";
 
 /** Where the search for a way to an anchor ended. */
 export interface PathSearch {
@@ -52,7 +52,7 @@ export function findPaths(
       if (candidate.subject.key !== last.issuer.key || path.includes(candidate)) continue;
       if (sameBytes(candidate.raw, last.raw)) continue;
       if (budget-- <= 0) break;
-      if (verifySignature(last.signatureAlgorithm, candidate.publicKey, last.tbs, last.signature)) {
+      if (signedBy(last, candidate.publicKey)) {
         extend([...path, candidate]);
       } else {
         similar++;
