@@ -166,7 +166,8 @@ export class LayerApplier {
     switch (type) {
       case "file":
         inode.size = entry.size;
-        inode.origin = { kind: "layer", layer: this.#layer, ordinal };
+        inode.layer = this.#layer;
+        inode.ordinal = ordinal;
         break;
       case "symlink":
         if (entry.linkName === "" || entry.linkName.length > MAX_TARGET_BYTES) {

@@ -9,11 +9,9 @@ import {
   MAX_PATH_BYTES,
 } from "./limits.ts";
 import { compareNames, nameBytes, type RawName, rawName, showName } from "./name.ts";
-import { Inode, type NodeType, type Origin } from "./node.ts";
+import { Inode, type LocalOrigin, type NodeType } from "./node.ts";
 import { type FileIdentity, sameIdentity } from "./region.ts";
 import { openXattrs } from "./xattr.ts";
-
-type LocalOrigin = Extract<Origin, { kind: "local" }>;
 
 const COPY_BYTES = 256 * 1024;
 
@@ -65,7 +63,7 @@ export async function readDirectory(
 
   async function take(at: RawName, seen: Seen): Promise<Inode> {
     const inode = new Inode(seen.type, seen.type === "symlink" ? 0o777 : seen.mode, 0, 0, 0);
-    inode.origin = { kind: "local", path: at, identity: seen.identity };
+    inode.local = { path: at, identity: seen.identity };
     inode.major = seen.major;
     inode.minor = seen.minor;
     if (seen.type === "file") inode.size = Number(seen.identity.size);
@@ -169,9 +167,9 @@ export async function copyLocal(
 
 /** Refuses a local file or directory that is not in the state the first look saw. */
 export async function refuseChanged(inode: Inode): Promise<void> {
-  if (inode.origin?.kind !== "local") return;
-  const { identity } = await look(inode.origin.path);
-  if (!sameIdentity(identity, inode.origin.identity)) throw changed(inode.origin);
+  if (inode.local === undefined) return;
+  const { identity } = await look(inode.local.path);
+  if (!sameIdentity(identity, inode.local.identity)) throw changed(inode.local);
 }
 
 function changed(origin: LocalOrigin): ImageError {

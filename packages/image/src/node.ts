@@ -5,12 +5,16 @@ import type { Xattrs } from "./tar/pax.ts";
 /** What a node of the file tree is. */
 export type NodeType = "file" | "directory" | "symlink" | "char" | "block" | "fifo";
 
-/** Where a file's content is read from when the tree is written. */
-export type Origin =
-  | { readonly kind: "layer"; readonly layer: number; readonly ordinal: number }
-  | { readonly kind: "local"; readonly path: RawName; readonly identity: FileIdentity };
+/** A local file or directory as the first look saw it. */
+export interface LocalOrigin {
+  readonly path: RawName;
+  readonly identity: FileIdentity;
+}
 
-/** One inode; hard links are several names of one. */
+/**
+ * One inode; hard links are several names of one. There are as many of these as the image has files, so
+ * nothing is in here that could be found another way.
+ */
 export class Inode {
   readonly type: NodeType;
   mode: number;
@@ -22,7 +26,14 @@ export class Inode {
   major = 0;
   minor = 0;
   xattrs: Xattrs | undefined = undefined;
-  origin: Origin | undefined = undefined;
+  /** The layer and the entry in it that hold a file's content; -1 where none does. */
+  layer = -1;
+  ordinal = -1;
+  /** Where this was read from, for the source that is a directory. */
+  local: LocalOrigin | undefined = undefined;
+  /** One of its names: the directory and the name in it. Set when the tree is finished. */
+  parent: Inode | undefined = undefined;
+  part: RawName = "";
   /** Content kept from the first pass, for the few small files that are always asked for. */
   kept: Buffer | undefined = undefined;
   readonly children: Map<RawName, Name> | undefined;
@@ -39,6 +50,13 @@ export class Inode {
   /** A directory nobody described: 0755, root's, at the beginning of time. */
   static implicit(): Inode {
     return new Inode("directory", 0o755, 0, 0, 0);
+  }
+
+  /** The path of its `parent` and `part`; empty for the root. */
+  path(): RawName {
+    let path = this.part;
+    for (let up = this.parent; up?.parent !== undefined; up = up.parent) path = `${up.part}/${path}`;
+    return path;
   }
 
   /** Takes back what lower layers said about a directory. */

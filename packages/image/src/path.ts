@@ -1,6 +1,6 @@
 import { ImageError } from "./errors.ts";
 import { MAX_COMPONENT_BYTES, MAX_DEPTH, MAX_PATH_BYTES, MAX_SYMLINKS } from "./limits.ts";
-import { type RawName, showName } from "./name.ts";
+import { nameBytes, type RawName, showName } from "./name.ts";
 import type { Inode, Name } from "./node.ts";
 
 /**
@@ -24,7 +24,8 @@ export function splitName(name: RawName, where: string): RawName[] {
         `${where}: name ${showName(name)} has a component of ${part.length} bytes, at most ${MAX_COMPONENT_BYTES}`,
       );
     }
-    parts.push(part);
+    // a copy of its own: a slice would keep the whole name in memory with it
+    parts.push(part.length < 13 ? part : nameBytes(part).toString("latin1"));
   }
   if (parts.length > MAX_DEPTH) {
     throw new ImageError("LIMIT_EXCEEDED", `${where}: name ${showName(name)} is deeper than ${MAX_DEPTH}`);

@@ -63,18 +63,20 @@ export class FlatTree {
   readonly #root: Inode;
   readonly #passes: readonly LayerPass[];
   readonly #limits: FlattenLimits;
-  /** All names of each inode that is no directory, in the order of their bytes. */
-  readonly #names = new Map<Inode, RawName[]>();
   readonly #directories: { name: RawName; inode: Inode }[] = [];
-  /** For each layer, the files whose content it holds, by the number of their entry. */
-  readonly #contents: Map<number, Inode>[];
+  /** Everything that has no content, by its first name. */
+  readonly #bare: { name: RawName; inode: Inode }[] = [];
+  /** For each layer (or for the one local directory) the files with content, in the order they are read. */
+  readonly #contents: Inode[][];
+  /** All names, sorted, of those inodes that have several. */
+  readonly #links = new Map<Inode, RawName[]>();
 
   constructor(root: Inode, passes: readonly LayerPass[], limits: FlattenLimits, notes: readonly string[]) {
     this.#root = root;
     this.#passes = passes;
     this.#limits = limits;
     this.notes = [...notes].sort();
-    this.#contents = passes.map(() => new Map());
+    this.#contents = passes.length === 0 ? [[]] : passes.map(() => []);
     this.totals = this.#collect();
   }
 
@@ -137,58 +139,67 @@ export class FlatTree {
 
   #collect(): TreeTotals {
     const ids = new Set<number>([this.#root.uid, this.#root.gid]);
+    const bare: Inode[] = [];
     let names = 0;
     let files = 0;
     let bytes = 0;
-    const todo: { name: RawName; inode: Inode }[] = [{ name: "", inode: this.#root }];
+    const todo = [this.#root];
     for (let at = todo.pop(); at !== undefined; at = todo.pop()) {
-      this.#directories.push(at);
-      for (const [part, { inode }] of at.inode.children ?? []) {
+      this.#directories.push({ name: at.path(), inode: at });
+      for (const [part, { inode }] of at.children ?? []) {
         names++;
         ids.add(inode.uid).add(inode.gid);
-        const name = at.name === "" ? part : `${at.name}/${part}`;
-        if (inode.type === "directory") {
-          todo.push({ name, inode });
+        if (inode.parent !== undefined) {
+          this.#addLink(inode, at, part);
           continue;
         }
-        const have = this.#names.get(inode);
-        if (have !== undefined) {
-          have.push(name);
-          continue;
-        }
-        this.#names.set(inode, [name]);
+        inode.parent = at;
+        inode.part = part;
+        if (inode.type === "directory") todo.push(inode);
+        else if (inode.type !== "file" || inode.size === 0) bare.push(inode);
+        else this.#contents[Math.max(inode.layer, 0)]?.push(inode);
         if (inode.type === "file") {
           files++;
           bytes += inode.size;
-          const { origin } = inode;
-          if (origin?.kind === "layer" && inode.size > 0) {
-            this.#contents[origin.layer]?.set(origin.ordinal, inode);
-          }
         }
       }
     }
-    this.#directories.sort((a, b) => compareNames(a.name, b.name));
-    for (const list of this.#names.values()) if (list.length > 1) list.sort(compareNames);
+    for (const list of this.#links.values()) list.sort(compareNames);
+    this.#directories.sort(byName);
+    for (const inode of bare) this.#bare.push({ name: this.#namesOf(inode)[0], inode });
+    this.#bare.sort(byName);
+    for (const list of this.#contents) list.sort((a, b) => a.ordinal - b.ordinal);
     return { names, files, directories: this.#directories.length, bytes, ids: ids.size };
+  }
+
+  #addLink(inode: Inode, directory: Inode, part: RawName): void {
+    const path = directory.path();
+    const name = path === "" ? part : `${path}/${part}`;
+    const have = this.#links.get(inode);
+    if (have === undefined) this.#links.set(inode, [inode.path(), name]);
+    else have.push(name);
+  }
+
+  #namesOf(inode: Inode): [RawName, ...RawName[]] {
+    const [first, ...rest] = this.#links.get(inode) ?? [inode.path()];
+    return [first ?? "", ...rest];
   }
 
   /** Everything that has no content: directories, then the rest by name. */
   async #writeMetadata(writer: TarWriter): Promise<void> {
-    for (const { name, inode } of this.#directories)
+    for (const { name, inode } of this.#directories) {
       await writer.header(entryOf(inode, name === "" ? "./" : name));
-    const bare = [...this.#names].filter(([inode]) => inode.type !== "file" || inode.size === 0);
-    for (const [inode, names] of bare.sort(byFirstName)) await this.#writeNames(writer, inode, names);
+    }
+    for (const { name, inode } of this.#bare) {
+      await writer.header(entryOf(inode, name));
+      await this.#writeLinks(writer, inode);
+    }
   }
 
-  async #writeNames(writer: TarWriter, inode: Inode, names: readonly RawName[]): Promise<void> {
-    const first = names[0] ?? "";
-    await writer.header(entryOf(inode, first));
-    await this.#writeLinks(writer, inode, names);
-  }
-
-  async #writeLinks(writer: TarWriter, inode: Inode, names: readonly RawName[]): Promise<void> {
-    const first = names[0] ?? "";
-    for (const name of names.slice(1)) {
+  async #writeLinks(writer: TarWriter, inode: Inode): Promise<void> {
+    const [first, ...rest] = this.#links.get(inode) ?? [];
+    if (first === undefined) return;
+    for (const name of rest) {
       await writer.header({
         ...entryOf(inode, name),
         type: "1",
@@ -210,16 +221,19 @@ export class FlatTree {
     try {
       const reader = new TarReader(feed, layer.what, WINDOW_BYTES);
       const sink = (bytes: Buffer): Promise<void> | undefined => writer.write(bytes);
+      const wanted = this.#contents[index] ?? [];
+      let next = 0;
       let ordinal = 0;
       for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) {
-        const inode = this.#contents[index]?.get(ordinal++);
-        if (inode === undefined) continue;
+        const inode = wanted[next];
+        const at = ordinal++;
+        if (inode === undefined || inode.ordinal !== at) continue;
+        next++;
         if (entry.type !== "file" || entry.size !== inode.size) throw changed(layer);
-        const names = this.#names.get(inode) ?? [];
-        await writer.header(entryOf(inode, names[0] ?? ""));
+        await writer.header(entryOf(inode, this.#namesOf(inode)[0]));
         await reader.data(sink);
         await writer.pad(inode.size);
-        await this.#writeLinks(writer, inode, names);
+        await this.#writeLinks(writer, inode);
       }
       if (ordinal !== pass.entries || reader.structure() !== pass.structure) throw changed(layer);
     } finally {
@@ -228,25 +242,22 @@ export class FlatTree {
   }
 
   async #writeLocal(writer: TarWriter): Promise<void> {
-    const full = [...this.#names].filter(([inode]) => inode.type === "file" && inode.size > 0);
-    for (const [inode, names] of full.sort(byFirstName)) {
-      await writer.header(entryOf(inode, names[0] ?? ""));
+    const files = (this.#contents[0] ?? []).map((inode) => ({ name: this.#namesOf(inode)[0], inode }));
+    for (const { name, inode } of files.sort(byName)) {
+      await writer.header(entryOf(inode, name));
       await this.#readContent(inode, (bytes) => writer.write(bytes));
       await writer.pad(inode.size);
-      await this.#writeLinks(writer, inode, names);
+      await this.#writeLinks(writer, inode);
     }
-    for (const { inode } of this.#directories) await refuseChanged(inode);
-    for (const inode of this.#names.keys()) await refuseChanged(inode);
+    for (const { inode } of [...this.#directories, ...this.#bare, ...files]) await refuseChanged(inode);
   }
 
   async #readContent(inode: Inode, sink: (bytes: Buffer) => Promise<void> | undefined): Promise<void> {
-    const { origin } = inode;
-    if (origin === undefined) return;
-    if (origin.kind === "local") {
-      await copyLocal(origin, sink);
+    if (inode.local !== undefined) {
+      await copyLocal(inode.local, sink);
       return;
     }
-    const pass = this.#passes[origin.layer];
+    const pass = this.#passes[inode.layer];
     if (pass === undefined) return;
     const { layer, compression } = pass;
     const feed = await openFeed(layer.region, compression, { what: layer.what, limits: this.#limits });
@@ -255,7 +266,7 @@ export class FlatTree {
       for (let ordinal = 0; ; ordinal++) {
         const entry = await reader.next();
         if (entry === undefined) throw changed(layer);
-        if (ordinal < origin.ordinal) continue;
+        if (ordinal < inode.ordinal) continue;
         if (entry.type !== "file" || entry.size !== inode.size) throw changed(layer);
         await reader.data(sink);
         return;
@@ -283,8 +294,8 @@ function entryOf(inode: Inode, name: RawName): WriteEntry {
   };
 }
 
-function byFirstName(a: [Inode, RawName[]], b: [Inode, RawName[]]): number {
-  return compareNames(a[1][0] ?? "", b[1][0] ?? "");
+function byName(a: { name: RawName }, b: { name: RawName }): number {
+  return compareNames(a.name, b.name);
 }
 
 function changed(layer: Layer): ImageError {
