@@ -128,7 +128,13 @@ const REFERENCE = {
     {
       platform: "vtpm",
       shape: { cpus: 1, memory: 268435456 },
-      pcrs: { "0": "0".repeat(64), "4": "4".repeat(64), "7": "7".repeat(64), "9": "9".repeat(64) },
+      pcrs: {
+        "0": "0".repeat(64),
+        "2": "2".repeat(64),
+        "4": "4".repeat(64),
+        "7": "7".repeat(64),
+        "9": "9".repeat(64),
+      },
     },
   ],
 } as const;

@@ -8,9 +8,13 @@ const WORKLOAD = /^[a-z0-9]+(?:[._/-][a-z0-9]+)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0
 const MAX_VALUES = 512; // vCPU counts times memory sizes of one image; more is not a measurement of anything
 const MAX_SHAPE = 1024;
 const MAX_EVENTS = 256;
+const MAX_WHAT = 1024; // a command line is in one
 
-/** What a reference value of each platform must name at least, so that every measured part is covered. */
-export const REQUIRED_PCRS: Readonly<Record<string, readonly string[]>> = { vtpm: ["0", "4", "7", "9"] };
+/**
+ * What a reference value of each platform must name at least: firmware, option ROMs (they run before the
+ * kernel and could alter it in memory), kernel, secure boot state, initrd and command line.
+ */
+export const REQUIRED_PCRS: Readonly<Record<string, readonly string[]>> = { vtpm: ["0", "2", "4", "7", "9"] };
 
 /** Reads a workload's name: an image name without its registry's capitals. */
 export function parseWorkload(value: Json | undefined): string {
@@ -89,7 +93,7 @@ function parseEvents(value: Json | undefined, where: string): NonNullable<Refere
     if (typeof digest !== "string" || !/^[0-9a-f]{64}$/.test(digest)) {
       throw malformed(`${where}[${i}].digest is not 64 lower-case hex digits`);
     }
-    if (typeof what !== "string" || what.length > 200)
+    if (typeof what !== "string" || what.length > MAX_WHAT)
       throw malformed(`${where}[${i}].what is not a short text`);
     return { pcr, digest, what };
   });

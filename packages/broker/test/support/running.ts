@@ -34,7 +34,7 @@ export function reference(workload: string, tpm: Pick<Tpm, "pcrs">, image = "a")
       {
         platform: "vtpm",
         shape: { cpus: 1, memory: 268435456 },
-        pcrs: { "0": pcr(0), "4": pcr(4), "7": pcr(7), "9": pcr(9) },
+        pcrs: { "0": pcr(0), "2": pcr(2), "4": pcr(4), "7": pcr(7), "9": pcr(9) },
       },
     ],
   } as const;
