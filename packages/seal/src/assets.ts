@@ -16,6 +16,8 @@ export type Assets = {
   readonly kernelVersion: string;
   readonly modules: string;
   readonly agent: string;
+  /** What the set-up wrote down of kernel and modules: package, version, digest. */
+  readonly record: string;
 };
 
 /** Finds the guest's parts or says how to get them. */
@@ -33,7 +35,8 @@ export function openAssets(directory: string = assetsDirectory()): Assets {
       });
     }
   }
-  const json = parseJson(readFileSync(record, "utf8"), record);
+  const text = readFileSync(record, "utf8");
+  const json = parseJson(text, record);
   const release =
     json !== null && typeof json === "object" && "release" in json ? json["release"] : undefined;
   if (typeof release !== "string") {
@@ -41,7 +44,7 @@ export function openAssets(directory: string = assetsDirectory()): Assets {
       hint: `remove ${directory} and run bash tools/setup.sh`,
     });
   }
-  return { ...parts, kernelVersion: release };
+  return { ...parts, kernelVersion: release, record: text };
 }
 
 /** SHA-256 of a file, read in pieces. */

@@ -94,24 +94,29 @@ export async function build(
     });
     onProgress({ step: "root", done: total, total });
     const { size } = statSync(squashfs);
-    const digest =
-      encryption === undefined
-        ? await digestFile(squashfs)
-        : await encryptFile(squashfs, encryption.key, {
-            signal,
-            onBytes: (done) => onProgress({ step: "encrypt", done, total: size }),
-          });
+    let encrypted: Digest | undefined;
+    if (encryption !== undefined) {
+      encrypted = await encryptFile(squashfs, encryption.key, {
+        signal,
+        onBytes: (done) => onProgress({ step: "encrypt", done, total: size }),
+      });
+    }
+    onProgress({ step: "verity", done: 0, total: size });
+    // Two readers of one file, on two processors.
+    const [digest, verity] = await Promise.all([
+      encrypted ?? digestFile(squashfs),
+      shape === "disk" ? writeVerity(squashfs, at("root.verity"), signal) : undefined,
+    ]);
     stopIf(signal);
-
-    let root: Root = {
+    const root: Root = {
       shape,
       squashfs: { size, digest },
-      ...(encryption && { encryption: { key: encryption.uri, cipher: "aes-xts-plain64", sectorSize: 4096 } }),
+      ...(verity && { verity }),
+      ...(encryption && {
+        encryption: { key: encryption.uri, cipher: "aes-xts-plain64", sectorSize: 4096 },
+      }),
     };
-    if (shape === "disk") {
-      onProgress({ step: "verity", done: 0, total: size });
-      root = { ...root, verity: await writeVerity(squashfs, digest, at("root.verity"), signal) };
-    } else {
+    if (shape === "initrd") {
       await appendRoot(at("initrd"), squashfs, size);
       rmSync(squashfs);
     }
@@ -120,7 +125,8 @@ export async function build(
     const manifest = encodeManifest(withRoot(part, root, yaml));
     writeFileSync(at("manifest.json"), manifest);
     const cmdline = commandLine(digestOf(manifest), root.verity?.rootHash);
-    const files = await listFiles(at, shape);
+    const known = { "root.squashfs": digest, "manifest.json": digestOf(manifest) };
+    const files = await listFiles(at, shape, known);
     const identity = identityOf({ shape, cmdline, files });
     const record: ImageRecord = {
       version: 1,
@@ -189,11 +195,15 @@ async function appendRoot(initrd: string, squashfs: string, size: number): Promi
   await pipeline(archive, createWriteStream(initrd, { flags: "a" }));
 }
 
-async function listFiles(at: (file: ImageFile) => string, shape: Shape): Promise<ImageRecord["files"]> {
+async function listFiles(
+  at: (file: ImageFile) => string,
+  shape: Shape,
+  known: { readonly [F in ImageFile]?: Digest },
+): Promise<ImageRecord["files"]> {
   const names: ImageFile[] = ["kernel", "initrd", "manifest.json"];
   if (shape === "disk") names.push("root.squashfs", "root.verity");
   const files: { [F in ImageFile]?: { digest: Digest; size: number } } = {};
   for (const name of names)
-    files[name] = { digest: await digestFile(at(name)), size: statSync(at(name)).size };
+    files[name] = { digest: known[name] ?? (await digestFile(at(name))), size: statSync(at(name)).size };
   return files;
 }

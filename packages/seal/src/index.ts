@@ -66,5 +66,6 @@ export { identityPrefix, parseName, shortIdentity } from "./name.ts";
 export type { BuildProgress, BuildStep, OnProgress } from "./progress.ts";
 export { DISK_KEY_SIZE } from "./root/encrypt.ts";
 export { diskKeyFile, newDiskKey } from "./root/key.ts";
+export { TAR2SQFS_ARGS } from "./root/squashfs.ts";
 export type { ImageFile, ImageRecord, SealedImage } from "./sealed.ts";
 export { ImageStore, type Removal, verifyImage } from "./store/store.ts";

@@ -1,5 +1,5 @@
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
-import { closeSync, existsSync, openSync, readFileSync, statfsSync } from "node:fs";
+import { closeSync, existsSync, fsync, openSync, readFileSync, statfsSync } from "node:fs";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { describe } from "@shelter/base";
 import { SealError } from "./errors.ts";
@@ -11,6 +11,7 @@ const PACKAGES = { tar2sqfs: "squashfs-tools-ng", veritysetup: "cryptsetup-bin",
 export type Tool = keyof typeof PACKAGES;
 
 const MAX_STDERR = 4096;
+const SYNC_MS = 500;
 const MIN_FREE = 256 * 1024; // two blocks of a squashfs
 
 /** Full path of a tool. An ordinary user's PATH on Debian leaves out the sbin directories. */
@@ -47,6 +48,16 @@ export function startTool(
     // SOURCE_DATE_EPOCH: the time tar2sqfs writes into the super block.
     env: { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", SOURCE_DATE_EPOCH: "0" },
   });
+  // What is written reaches the disk while more is made, instead of all at the end.
+  let busy = false;
+  const sync = (fd: number): void => {
+    if (busy) return;
+    busy = true;
+    fsync(fd, () => {
+      busy = false;
+    });
+  };
+  const syncing = held === undefined ? undefined : setInterval(() => sync(held), SYNC_MS);
   const abort = (): void => void child.kill("SIGKILL");
   options.signal?.addEventListener("abort", abort, { once: true });
   let stderr = "";
@@ -60,6 +71,7 @@ export function startTool(
     // Also behind an error: a child that never was is closed with a negative code.
     child.once("close", (code, signal) => {
       options.signal?.removeEventListener("abort", abort);
+      clearInterval(syncing);
       const full = code !== 0 && options.output !== undefined && isFull(options.output);
       if (held !== undefined) closeSync(held);
       if (options.signal?.aborted) failed(aborted());

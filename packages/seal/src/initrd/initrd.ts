@@ -86,9 +86,7 @@ function builtinModules(directory: string): ReadonlySet<string> {
 export async function cachedInitrd(assets: Assets, state: string): Promise<{ path: string; agent: Digest }> {
   const agent = await digestFile(assets.agent);
   const key = createHash("sha256")
-    .update(
-      `${FORMAT}\0${MODULES.join()}\0${agent}\0${await digestFile(assets.kernel)}\0${assets.kernelVersion}`,
-    )
+    .update(`${FORMAT}\0${MODULES.join()}\0${agent}\0${assets.record}`)
     .digest("hex");
   const directory = join(state, "cache", "initrd");
   const path = join(directory, key);
