@@ -101,11 +101,19 @@ export function judgeDcap(
 function carriedCertificates(quote: Quote, known: readonly Certificate[]): readonly Certificate[] {
   const { type, data } = quote.certification;
   if (type < 4) return [];
-  if (!isPem(data)) return parseCertificates(data, "pck chain");
-  return parsePemBlocks(Buffer.from(data).toString("latin1"), "pck chain").map(({ label, der }) => {
-    if (label !== "CERTIFICATE") throw new DcapError("PCK_MALFORMED", `pck chain: a ${label} in it`);
-    return known.find((c) => sameBytes(c.raw, der)) ?? parseCertificate(der, "pck chain");
-  });
+  const certificates = isPem(data)
+    ? parsePemBlocks(Buffer.from(data).toString("latin1"), "pck chain").map(({ label, der }) => {
+        if (label !== "CERTIFICATE") throw new DcapError("PCK_MALFORMED", `pck chain: a ${label} in it`);
+        return known.find((c) => sameBytes(c.raw, der)) ?? parseCertificate(der, "pck chain");
+      })
+    : parseCertificates(data, "pck chain");
+  if (type === 4 && certificates.length !== 1) {
+    throw new DcapError(
+      "PCK_MALFORMED",
+      `certification data of type 4 with ${certificates.length} certificates`,
+    );
+  }
+  return certificates;
 }
 
 /** Documents whose signature was verified before, and by which key. */
