@@ -28,6 +28,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const MAX_PASSWD: u64 = 1024 * 1024;
 const SOFT_FILES: u64 = 1024;
 const HARD_FILES: u64 = 524_288;
+/// The cgroup counts tasks; a limit by user would only be lower.
+const MAX_TASKS: u64 = 8192;
 
 /// Who a process of the container is.
 pub struct Identity {
@@ -127,15 +129,19 @@ fn connect_stdio(stdio: &Stdio) -> io::Result<()> {
     Ok(())
 }
 
+/// What the agent ignores would stay ignored over an exec.
 fn reset_signals() -> nix::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default action runs no code of ours.
-    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+    for ignored in [Signal::SIGPIPE, Signal::SIGINT] {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { sigaction(ignored, &default) }?;
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
 fn set_limits() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, SOFT_FILES, HARD_FILES)?;
+    setrlimit(Resource::RLIMIT_NPROC, MAX_TASKS, MAX_TASKS)?;
     setrlimit(Resource::RLIMIT_CORE, 0, libc::RLIM_INFINITY)
 }
 

@@ -49,8 +49,8 @@ struct Process {
     outputs: Vec<u32>,
     stdin: Option<u32>,
     ended: Option<Exit>,
-    /// Why it never ran, for its standard error.
-    complaint: Option<(u8, String)>,
+    /// It never ran: the exit code of that.
+    complaint: Option<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -196,8 +196,10 @@ impl Session {
         if *code == 0 && id == 1 {
             return Err(Failure::new("PROCESS_FAILED", reason));
         }
-        let code = if *code == 0 { 126 } else { *code };
-        process.complaint = Some((code, reason));
+        process.complaint = Some(if *code == 0 { 126 } else { *code });
+        // At once: its output has ended, and is closed as soon as that is seen.
+        let output = process.outputs.last().copied();
+        self.complain(output, &reason);
         Ok(())
     }
 
@@ -209,13 +211,8 @@ impl Session {
         let Some(exit) = wait_child(process.launched.pid)? else {
             return Ok(());
         };
-        process.ended = Some(exit);
-        let complaint = process.complaint.take();
+        process.ended = Some(process.complaint.map_or(exit, Exit::Code));
         let (outputs, stdin) = (process.outputs.clone(), process.stdin.take());
-        if let Some((code, reason)) = complaint {
-            process.ended = Some(Exit::Code(code));
-            self.complain(outputs.last().copied(), &reason);
-        }
         if let Some(stdin) = stdin {
             self.reset(stdin, "the process ended");
         }
