@@ -111,6 +111,15 @@ for (const id of ["csv-v1-full-chain", "csv-v2-synthetic"]) {
     assert.deepEqual(verdict.claims, raw.claims);
   });
 
+  test(`accepts ${id} in the older form, with hsk and cek in the chain itself`, { skip }, () => {
+    const input = trustee(id, (tree) => {
+      const chain = tree["cert_chain"] as Tree;
+      tree["cert_chain"] = { ...(chain["hsk_cek"] as Tree), pek: chain["pek"] };
+    });
+    const verdict = verifyCsv(input);
+    assert.equal(verdict.outcome, "accepted", failures(verdict));
+  });
+
   test(`without hsk and cek inside, ${id} names the chip they are missing for`, { skip }, () => {
     const input = trustee(id, (tree) => {
       delete (tree["cert_chain"] as Tree)["hsk_cek"];

@@ -90,7 +90,7 @@ function readChain(input: CsvInput, evidence: CsvEvidence): Chain {
 
 function judgeChain({ root, hsk, cek }: Chain, evidence: CsvEvidence, checks: CheckList): void {
   const { pek } = evidence;
-  judgeCertificate("hrk", root, root, USAGE.HRK, checks);
+  judgeRoot(root, checks);
   if (pek === undefined) checks.miss("pek certificate of the report");
   if (hsk === undefined || cek === undefined) {
     checks.miss(`hsk and cek certificates of chip ${evidence.serialNumber ?? "(not said)"}`);
@@ -99,6 +99,20 @@ function judgeChain({ root, hsk, cek }: Chain, evidence: CsvEvidence, checks: Ch
   judgeCertificate("hsk", hsk, root, USAGE.HSK, checks);
   judgeCertificate("cek", cek, hsk, USAGE.CEK, checks);
   if (pek !== undefined) judgeCertificate("pek", pek, cek, USAGE.PEK, checks);
+}
+
+/** An anchor is trusted for its bytes, not for signing itself; one that is given must still be what it claims. */
+function judgeRoot(root: CsvCertificate, checks: CheckList): void {
+  if (!sameBytes(root.raw, HYGON_HRK)) {
+    judgeCertificate("hrk", root, root, USAGE.HRK, checks);
+    return;
+  }
+  checks.add({
+    name: "hrk",
+    ok: true,
+    failure: "untrusted",
+    claimed: "Hygon's root key certificate, built in",
+  });
 }
 
 /** One link: the certificate is for the expected use, names the signer's key if it names any, and is signed by it. */
