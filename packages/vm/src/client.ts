@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
-import { type ErrorKind, type JsonObject, ShelterError } from "@shelter/base";
+import { ShelterError } from "@shelter/base";
 import {
   type ExecRequest,
   type GuestProcess,
@@ -10,7 +10,13 @@ import {
   type TerminalSize,
 } from "@shelter/guest";
 import type { Instance, InstanceStats } from "./config.ts";
-import { type ControlReply, parseControl, type WireError } from "./control.ts";
+import {
+  type ControlReply,
+  type ControlRequest,
+  controlJson,
+  parseReply,
+  type WireError,
+} from "./control.ts";
 import { VmError } from "./errors.ts";
 import { runtimePaths } from "./runtime.ts";
 import { isAlive, refreshInstance } from "./store.ts";
@@ -45,7 +51,7 @@ export class InstanceClient {
     this.#ended = Promise.withResolvers();
     this.#ended.promise.catch(() => {});
     this.#mux = new Mux(socket, {
-      control: (payload) => this.#reply(parseControl(payload) as unknown as ControlReply),
+      control: (payload) => this.#reply(parseReply(payload)),
       ended: (cause) => {
         const error = new VmError(
           "CONTROL_LOST",
@@ -68,8 +74,8 @@ export class InstanceClient {
     this.#send({
       type: "exec",
       ref: process.id,
-      request: { ...request, argv: [...request.argv], env: [...request.env] } as unknown as JsonObject,
-      streams: { ...process.streams },
+      request,
+      streams: process.streams,
     });
     if (!request.stdin) process.stdin.end();
     return process;
@@ -78,7 +84,7 @@ export class InstanceClient {
   /** Joins the main process: its output from now on, and its input when asked for. */
   attach(options: { readonly stdin: boolean; readonly tty: boolean }): GuestProcess {
     const process = this.#process(options.tty, true);
-    this.#send({ type: "attach", ref: process.id, stdin: options.stdin, streams: { ...process.streams } });
+    this.#send({ type: "attach", ref: process.id, stdin: options.stdin, streams: process.streams });
     return process;
   }
 
@@ -119,8 +125,8 @@ export class InstanceClient {
     return process;
   }
 
-  #send(message: JsonObject): void {
-    if (!this.#mux.over) this.#mux.control(message);
+  #send(message: ControlRequest): void {
+    if (!this.#mux.over) this.#mux.control(controlJson(message));
   }
 
   #reply(reply: ControlReply): void {
@@ -137,7 +143,7 @@ export class InstanceClient {
         this.#processes.delete(reply.ref);
         return;
       case "stats":
-        this.#stats.shift()?.(reply.stats as unknown as InstanceStats);
+        this.#stats.shift()?.(reply.stats);
         return;
       case "ended": {
         const error = reply.error === null ? null : toError(reply.error);
@@ -151,7 +157,7 @@ export class InstanceClient {
         return;
       }
       default:
-        throw new VmError("CONTROL_PROTOCOL", "malformed", "an unknown control message");
+        reply satisfies never;
     }
   }
 }
@@ -165,12 +171,12 @@ class RemoteProcess implements GuestProcess {
   readonly #in: GuestStream;
   readonly #out: GuestStream;
   readonly #err: GuestStream;
-  readonly #send: (message: JsonObject) => void;
+  readonly #send: (message: ControlRequest) => void;
   readonly #target: number;
   readonly #started = Promise.withResolvers<void>();
   readonly #exit = Promise.withResolvers<ProcessExit>();
 
-  constructor(id: number, tty: boolean, mux: Mux, send: (message: JsonObject) => void, main: boolean) {
+  constructor(id: number, tty: boolean, mux: Mux, send: (message: ControlRequest) => void, main: boolean) {
     this.id = id;
     this.tty = tty;
     this.#send = send;
@@ -232,7 +238,7 @@ class RemoteProcess implements GuestProcess {
 }
 
 function toError(wire: WireError): ShelterError {
-  return new ShelterError(wire.code, wire.kind as ErrorKind, wire.message, {
+  return new ShelterError(wire.code, wire.kind, wire.message, {
     ...(wire.hint === undefined ? {} : { hint: wire.hint }),
   });
 }

@@ -1,17 +1,17 @@
 import { chmodSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
-import { describe, type JsonObject, ShelterError } from "@shelter/base";
+import { describe, ShelterError } from "@shelter/base";
 import { type ExecRequest, type GuestProcess, Mux, type ProcessExit } from "@shelter/guest";
 import type { InstanceStats } from "./config.ts";
 import {
   type ControlReply,
   type ControlRequest,
-  parseControl,
+  controlJson,
+  parseRequest,
   type Streams,
   type WireError,
 } from "./control.ts";
-import { VmError } from "./errors.ts";
 
 /** Other commands connected at once. */
 const MAX_CLIENTS = 64;
@@ -68,7 +68,7 @@ class ControlClientLink {
   constructor(socket: Socket, controlled: Controlled, gone: () => void) {
     this.#controlled = controlled;
     this.#mux = new Mux(socket, {
-      control: (payload) => this.#request(parseControl(payload) as unknown as ControlRequest),
+      control: (payload) => this.#request(parseRequest(payload)),
       ended: () => {
         gone();
         // Whoever started an exec and is gone cannot read it any more: it gets what a closed terminal means.
@@ -114,10 +114,10 @@ class ControlClientLink {
         this.#controlled.stop(message.timeout);
         return;
       case "stats":
-        this.#reply({ type: "stats", stats: { ...this.#controlled.stats() } as unknown as JsonObject });
+        this.#reply({ type: "stats", stats: this.#controlled.stats() });
         return;
       default:
-        throw new VmError("CONTROL_PROTOCOL", "malformed", "an unknown control message");
+        message satisfies never;
     }
   }
 
@@ -193,7 +193,7 @@ class ControlClientLink {
   }
 
   #reply(reply: ControlReply): void {
-    if (!this.#mux.over) this.#mux.control(JSON.parse(JSON.stringify(reply)) as JsonObject);
+    if (!this.#mux.over) this.#mux.control(controlJson(reply));
   }
 }
 
@@ -201,5 +201,5 @@ function wireError(error: unknown): WireError {
   if (error instanceof ShelterError) {
     return { code: error.code, kind: error.kind, message: describe(error), hint: error.hint };
   }
-  return { code: "BUG", kind: "bug", message: describe(error) };
+  return { code: "BUG", kind: "bug", message: describe(error), hint: undefined };
 }

@@ -3,10 +3,10 @@ import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
-import { type ErrorKind, ShelterError } from "@shelter/base";
+import { type JsonObject, parseJson, ShelterError } from "@shelter/base";
 import { tailOf } from "./child.ts";
 import type { Instance } from "./config.ts";
-import type { WireError } from "./control.ts";
+import { parseError } from "./control.ts";
 import { VmError } from "./errors.ts";
 
 /** The instance's own process holds little: a small heap keeps it that way. */
@@ -37,9 +37,9 @@ export async function startDetached(instance: Instance): Promise<void> {
     report.on("close", () => resolve(all));
   });
   child.unref();
-  let outcome: { readonly ok?: boolean; readonly error?: WireError };
+  let outcome: JsonObject;
   try {
-    outcome = JSON.parse(text) as typeof outcome;
+    outcome = parseJson(text, "the report of an instance's process") as JsonObject;
   } catch (cause) {
     throw new VmError(
       "MACHINE_DIED",
@@ -48,8 +48,8 @@ export async function startDetached(instance: Instance): Promise<void> {
       { cause },
     );
   }
-  if (outcome.error !== undefined) {
-    const { code, kind, message, hint } = outcome.error;
-    throw new ShelterError(code, kind as ErrorKind, message, hint === undefined ? {} : { hint });
+  if (outcome["error"] !== undefined) {
+    const { code, kind, message, hint } = parseError(outcome["error"]);
+    throw new ShelterError(code, kind, message, hint === undefined ? {} : { hint });
   }
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Json, parseJson, replaceFile } from "@shelter/base";
+import { parseJson, replaceFile } from "@shelter/base";
 import type { Instance, InstanceConfig, InstanceStatus } from "./config.ts";
 import { VmError } from "./errors.ts";
 import { generateName, INSTANCE_NAME } from "./name.ts";
@@ -17,6 +17,9 @@ const NEVER_RAN: InstanceStatus = {
   exit: null,
   error: null,
 };
+
+/** What an instance has in its directory only while it runs. */
+export const RUN_FILES: readonly string[] = ["tpm", "tpm.log", "firmware-variables"];
 
 /** Directory of all instances. */
 export function instancesDirectory(state: string): string {
@@ -180,26 +183,30 @@ function save(instance: Instance): void {
 function readInstance(directory: string): Instance | null {
   const text = readText(join(directory, "instance.json"));
   if (text === "") return null;
-  const value = parseJson(text, join(directory, "instance.json"));
-  const instance = { ...checkShape(value, directory), directory };
+  const value: unknown = parseJson(text, join(directory, "instance.json"));
+  if (!isStored(value)) {
+    throw new VmError("INSTANCE_STATE", "malformed", `${directory}/instance.json is not an instance`);
+  }
+  const instance: Instance = { ...value, directory };
   if (!isAlive(instance) || stillRuns(instance.status.supervisor)) return instance;
   // Whoever looked after it was killed. The kernel has killed the machine with it (`setpriv --pdeathsig`).
   killMarked(instance.status.qemu);
   removeRuntime(instance.id);
-  return {
-    ...instance,
-    status: {
-      ...instance.status,
-      state: "exited",
-      finishedAt: instance.status.finishedAt ?? new Date().toISOString(),
-      exit: { signal: 9 },
-      error: {
-        code: "MACHINE_DIED",
-        kind: "unavailable",
-        message: "the process that looked after this instance was killed, and the instance with it",
-      },
+  for (const name of RUN_FILES) rmSync(join(directory, name), { recursive: true, force: true });
+  if (instance.config.remove) {
+    eraseInstance(instance);
+    return null;
+  }
+  return updateStatus(instance, {
+    state: "exited",
+    finishedAt: new Date().toISOString(),
+    exit: { signal: 9 },
+    error: {
+      code: "MACHINE_DIED",
+      kind: "unavailable",
+      message: "the process that looked after this instance was killed, and the instance with it",
     },
-  };
+  });
 }
 
 function readText(path: string): string {
@@ -210,17 +217,20 @@ function readText(path: string): string {
   }
 }
 
+type Stored = Omit<Instance, "directory">;
+
 /** The file is our own and private; what is checked is what a half-written or older one would break. */
-function checkShape(value: Json, directory: string): Omit<Instance, "directory"> {
-  const instance = value as unknown as Omit<Instance, "directory"> & { version: number };
-  const ok =
-    typeof value === "object" &&
-    value !== null &&
-    instance.version === 1 &&
-    typeof instance.id === "string" &&
-    typeof instance.name === "string" &&
-    typeof instance.config === "object" &&
-    typeof instance.status === "object";
-  if (!ok) throw new VmError("INSTANCE_STATE", "malformed", `${directory}/instance.json is not an instance`);
-  return instance;
+function isStored(value: unknown): value is Stored {
+  if (typeof value !== "object" || value === null) return false;
+  const v = value as Partial<Record<keyof Stored | "version", unknown>>;
+  return (
+    v.version === 1 &&
+    typeof v.id === "string" &&
+    typeof v.name === "string" &&
+    typeof v.createdAt === "string" &&
+    typeof v.config === "object" &&
+    v.config !== null &&
+    typeof v.status === "object" &&
+    v.status !== null
+  );
 }

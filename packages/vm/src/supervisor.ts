@@ -28,7 +28,7 @@ import { Monitor } from "./monitor.ts";
 import { Output } from "./output.ts";
 import { markProcess, residentBytes } from "./process-mark.ts";
 import { makeRuntime, type RuntimePaths, removeRuntime } from "./runtime.ts";
-import { eraseInstance, isAlive, refreshInstance, updateStatus } from "./store.ts";
+import { eraseInstance, isAlive, RUN_FILES, refreshInstance, updateStatus } from "./store.ts";
 import { startTpm, TpmFactory } from "./tpm.ts";
 
 /** Seconds a guest gets to go by itself once everything is said, and to react to SIGKILL. */
@@ -422,7 +422,7 @@ class Run implements RunningInstance {
     for (const server of this.#servers) server.close();
     for (const socket of this.#sockets) socket.destroy();
     const { directory, id, config } = this.instance;
-    for (const name of ["tpm", "firmware-variables", "tpm.log"]) {
+    for (const name of RUN_FILES) {
       rmSync(join(directory, name), { recursive: true, force: true });
     }
     this.#log?.close();

@@ -270,7 +270,7 @@ export class Files {
     this.#directories.set(
       handle,
       entries.map((e) => ({
-        name: (e.name as unknown as Buffer).toString("latin1"),
+        name: e.name.toString("latin1"),
         type: e.isDirectory() ? 4 : e.isFile() ? 8 : e.isSymbolicLink() ? 10 : 0,
       })),
     );
