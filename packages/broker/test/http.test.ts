@@ -246,12 +246,15 @@ test("thousands of half-open sessions leave room for one that means it", async (
   });
   const tpm = run.tpm();
   await known(run, tpm);
-  for (let round = 0; round < 40; round++) {
-    const answers = await Promise.all(
-      Array.from({ length: 50 }, () => ask(run.url, "/kbs/v0/auth", { method: "POST", body: AUTH })),
-    );
-    assert.ok(answers.every((a) => a.status === 200));
-  }
+  // Most of them begun where no request costs a sync of the disk, the last ones over HTTP.
+  const { db, sessions, now } = run.broker.state;
+  db.transaction(() => {
+    for (let i = 0; i < 3000; i++) assert.ok(sessions.open("tpm", "nonce", null, "127.0.0.1", now()));
+  });
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, () => ask(run.url, "/kbs/v0/auth", { method: "POST", body: AUTH })),
+  );
+  assert.ok(answers.every((a) => a.status === 200));
   const open = (await run.admin.sessions(10_000)).filter((s) => s.state === "open");
   assert.equal(open.length, 64);
   await new Guest(run.url, tpm).handshake();

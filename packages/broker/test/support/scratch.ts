@@ -1,11 +1,13 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 
 /** A directory that goes when the test ends, after whatever still uses it has ended. */
 export function scratch(t: TestContext, before: () => Promise<void> | void = () => {}): string {
-  const path = mkdtempSync(join(tmpdir(), "shelter-broker-"));
+  // Where syncing costs nothing: what survives a crash is tested with the server, on a real disk.
+  const base = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+  const path = mkdtempSync(join(base, "shelter-broker-"));
   t.after(async () => {
     await before();
     rmSync(path, { recursive: true, force: true });
