@@ -144,6 +144,23 @@ test("another mask with matching usage and algorithm still does not pass for the
   assert.ok(!names.includes("report-signer"));
 });
 
+test("another mask cannot make a debuggable guest look like one that is not", () => {
+  const input = forged({ policy: 0 });
+  const evidence = Uint8Array.from(input.evidence);
+  const change = Uint8Array.of(1, 0, 0, 0);
+  // Everything that is not signed follows the new mask: usage, algorithm, mask, certificate, serial number, MAC.
+  evidence.set(unmask(evidence.slice(180, 192), change), 180);
+  evidence.set(unmask(evidence.slice(336, 336 + 2148), change), 336);
+  const mnonce = unmask(evidence.slice(128, 144), evidence.slice(188, 192));
+  evidence.set(hmacSm3(mnonce, evidence.subarray(336, 336 + 2180)), 336 + 2180);
+  const verdict = verifyCsv({ ...input, evidence });
+  assert.equal((verdict.claims["policy_bits"] as { nodbg: number }).nodbg, 1);
+  assert.deepEqual(
+    verdict.checks.filter((c) => !c.ok).map((c) => c.name),
+    ["report-mask"],
+  );
+});
+
 test("a zero signature and one with r + n are refused", { skip }, () => {
   const input = v1();
   const zero = Uint8Array.from(input.evidence);

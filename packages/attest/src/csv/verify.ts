@@ -186,6 +186,7 @@ function judgeReport(report: CsvReport, pek: CsvCertificate | undefined, checks:
     claimed: `${usageName(report.sigUsage)}, algorithm ${report.sigAlgo}`,
     expected: `PEK, algorithm ${SM2_SIGNATURE}`,
   });
+  if (report.anonce !== undefined) judgeMask(report, checks);
   if (pek !== undefined) judgeSignature("report-signature", pek, report.signed, [report.signature], checks);
   const { signer } = report;
   if (signer !== undefined) judgeSigner(report, signer, pek, checks);
@@ -200,6 +201,24 @@ function judgeReport(report: CsvReport, pek: CsvCertificate | undefined, checks:
       detail: "rtmr0 repeats the launch measurement",
     });
   }
+}
+
+/**
+ * Who changes the mask together with usage and algorithm changes what every masked field seems to say, by the same
+ * four bytes. The digest of the owner's key shows it: it is zeros where there is no owner, and then those four bytes
+ * again and again. Where there is one, an expected nonce, report data or measurement shows it.
+ */
+function judgeMask(report: CsvReport, checks: CheckList): void {
+  const { userPubkeyDigest } = report;
+  const word = userPubkeyDigest.subarray(0, 4);
+  const repeats = userPubkeyDigest.every((b, i) => b === word[i % 4]);
+  checks.add({
+    name: "report-mask",
+    ok: !repeats || word.every((b) => b === 0),
+    failure: "untrusted",
+    claimed: toHex(report.anonce ?? new Uint8Array()),
+    detail: "the mask leaves a digest of the owner's key, or zeros",
+  });
 }
 
 function judgeSigner(
