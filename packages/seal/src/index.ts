@@ -27,6 +27,7 @@ export {
   type User,
 } from "./manifest.ts";
 export { decodeManifest } from "./manifest-decode.ts";
+export { type CsvLaunch, csvLaunchDigest, DHYANA_SIGNATURE } from "./measure/csv.ts";
 export { measure, referenceValues } from "./measure/measure.ts";
 export type {
   MachineShape,
