@@ -314,6 +314,37 @@ test("stopping lets a request in flight finish and refuses new ones", async (t) 
   await stopped;
 });
 
+test("with its disk full the broker releases nothing it cannot record, says why in its log, and recovers", async (t) => {
+  const run = await running(t);
+  const tpm = run.tpm();
+  await known(run, tpm);
+  const guest = new Guest(run.url, tpm);
+  const { token } = await guest.handshake();
+  const { db } = run.broker.state;
+  const pages = Number(db.one("PRAGMA page_count")?.["page_count"]);
+  db.one(`PRAGMA max_page_count = ${pages}`);
+  await assert.rejects(run.admin.putSecret("kbs:///default/key/big", Buffer.alloc(100_000)), {
+    code: "DATABASE_UNUSABLE",
+    kind: "unavailable",
+  });
+  // Entries fill what is left of the last pages; then not even a release fits.
+  let answer = await guest.resource("default/key/app", { token });
+  for (let i = 0; answer.status === 200 && i < 200; i++)
+    answer = await guest.resource("default/key/app", { token });
+  assert.equal(answer.status, 503);
+  assert.equal(answer.body.includes("ciphertext"), false);
+  assert.match(detail(answer), /^the broker's database refuses$/);
+  assert.ok(run.log.some((line) => line.event === "failure" && /disk is full/.test(String(line["message"]))));
+  assert.equal((await ask(run.url, "/healthz")).status, 200);
+  db.one(`PRAGMA max_page_count = ${pages * 100}`);
+  assert.equal((await guest.resource("default/key/app", { token })).status, 200);
+  assert.deepEqual(
+    (await run.admin.listSecrets()).map((s) => s.path),
+    ["default/key/app"],
+  );
+  assert.equal((await run.admin.auditVerify()).ok, true);
+});
+
 test("the admin client says what is wrong with where it was pointed", async (t) => {
   const run = await running(t);
   const { BrokerClient } = await import("@shelter/broker");

@@ -118,6 +118,10 @@ export function createApp({ broker, log, tls, limits: given }: HttpOptions): Fas
         );
       }
     }
+    if (error instanceof ShelterError && (error.kind === "unavailable" || error.kind === "bug")) {
+      const { method } = request;
+      log({ level: "error", event: "failure", method, path: rawPath(request), message: describe(error) });
+    }
     return outcome(request, error, reply);
   };
 
@@ -125,6 +129,14 @@ export function createApp({ broker, log, tls, limits: given }: HttpOptions): Fas
   app.setNotFoundHandler((request, reply) => {
     reply.status(404);
     reply.send(outcome(request, new BrokerError("ROUTE_UNKNOWN", "usage", "no such endpoint"), reply));
+  });
+  let closing = false;
+  app.addHook("preClose", async () => {
+    closing = true;
+  });
+  app.addHook("onSend", async (_request, reply) => {
+    // Otherwise closing would wait for a client that keeps its connection for another request.
+    if (closing) reply.header("connection", "close");
   });
   app.addHook("onResponse", async (request, reply) => {
     log({

@@ -80,17 +80,17 @@ export class Database {
 
   /** Runs a statement; returns how many rows it changed. */
   run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.#prepare(sql).run(...values).changes);
+    return guarded(() => Number(this.#prepare(sql).run(...values).changes));
   }
 
   /** The first row, if any. */
   one(sql: string, ...values: SQLInputValue[]): Row | undefined {
-    return this.#prepare(sql).get(...values);
+    return guarded(() => this.#prepare(sql).get(...values));
   }
 
   /** All rows. */
   all(sql: string, ...values: SQLInputValue[]): Row[] {
-    return this.#prepare(sql).all(...values);
+    return guarded(() => this.#prepare(sql).all(...values));
   }
 
   /** Rows one by one, for tables that may be large. */
@@ -101,12 +101,12 @@ export class Database {
   /** All of it happens or nothing. IMMEDIATE, so that what was read cannot be outdated by another process. */
   transaction<T>(work: () => T): T {
     if (this.#depth > 0) return work();
-    this.#db.exec("BEGIN IMMEDIATE");
+    guarded(() => this.#db.exec("BEGIN IMMEDIATE"));
     this.#depth++;
     let result: T;
     try {
       result = work();
-      this.#db.exec("COMMIT");
+      guarded(() => this.#db.exec("COMMIT"));
     } catch (error) {
       this.#committed = [];
       // SQLite has already rolled back after some errors, a full disk among them.
@@ -138,6 +138,18 @@ export class Database {
   close(): void {
     this.#statements.clear();
     this.#db.close();
+  }
+}
+
+/** What SQLite says is no fault of whoever asked: a full disk, a lock held too long, a damaged file. */
+function guarded<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    if (cause instanceof Error && (cause as NodeJS.ErrnoException).code === "ERR_SQLITE_ERROR") {
+      throw new BrokerError("DATABASE_UNUSABLE", "unavailable", "the broker's database refuses", { cause });
+    }
+    throw cause;
   }
 }
 
