@@ -108,6 +108,11 @@ test("expected registers, module, key and age are compared", { skip }, () => {
   assert.equal(outcome({ maximumAge: 59 }, later), "expired");
 });
 
+test("a time that is none accepts nothing", { skip }, () => {
+  const input = nitroInput(item("nitro-2022-veracruz"));
+  assert.equal(verifyNitro({ ...input, at: new Date(Number.NaN) }).outcome, "expired");
+});
+
 test("prints every field under AWS's names", { skip }, () => {
   const [cose] = renderNitro(nitroInput(item("nitro-2022-veracruz")).document);
   assert.deepEqual(
