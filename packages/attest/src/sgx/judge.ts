@@ -130,7 +130,7 @@ function documentSignedBy(document: TcbInfo | QeIdentity, signer: Certificate): 
 
 function describePpid(quote: Quote): string {
   try {
-    return describePpidData(quote.certification.data);
+    return describePpidData(quote.certification.type, quote.certification.data);
   } catch {
     return "a quote that does not name its platform";
   }

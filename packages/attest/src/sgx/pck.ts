@@ -89,12 +89,13 @@ export function upperHex(bytes: Uint8Array): string {
   return toHex(bytes).toUpperCase();
 }
 
+/** Sizes of a PPID: in plain text, or encrypted under one of two keys. */
+const PPID_SIZE: Readonly<Record<number, number>> = { 1: 16, 2: 256, 3: 384 };
+
 /** Certification data of types 1 to 3: which PCK certificate would be the right one. */
-export function describePpidData(data: Uint8Array): string {
+export function describePpidData(type: number, data: Uint8Array): string {
   const r = new ByteReader(data, "ppid certification data");
-  // PPID (encrypted ones are longer), then CPUSVN, PCESVN and PCEID.
-  r.skip(Math.max(0, data.length - 20));
-  const cpuSvn = toHex(r.take(16));
-  const pceSvn = r.u16le();
-  return `cpusvn ${cpuSvn}, pcesvn ${pceSvn}, pceid ${toHex(r.take(2))}`;
+  const ppid = r.take(PPID_SIZE[type] ?? 0);
+  const platform = type === 1 ? `ppid ${toHex(ppid)}, ` : "";
+  return `${platform}cpusvn ${toHex(r.take(16))}, pcesvn ${r.u16le()}`;
 }

@@ -107,13 +107,6 @@ function judgeEnclave(report: EnclaveReport, expect: SgxExpectations, checks: Ch
     };
     checks.add(check);
   };
-  checks.add({
-    name: "attributes-init",
-    ok: bits.init,
-    failure: "untrusted",
-    claimed: String(bits.init),
-    expected: "true",
-  });
   refuse(
     "attributes-debug",
     !bits.debug || expect.allowDebug === true,

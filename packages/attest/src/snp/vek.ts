@@ -95,9 +95,9 @@ export function readVek(certificate: Certificate): Vek {
     const n = integer(certificate, oid) ?? 0;
     if (n !== 0) throw bad(`reserved extension ${oid} is ${n}`);
   }
-  const hwId = readHwId(extensionValue(certificate, OID.hwId));
+  // A VLEK is an operator's, not a chip's.
+  const hwId = kind === "VLEK" ? undefined : readHwId(extensionValue(certificate, OID.hwId));
   if (kind === "VCEK" && hwId === undefined) throw bad("a VCEK without hwID");
-  if (kind === "VLEK" && hwId !== undefined) throw bad("a VLEK with a hwID");
   return {
     certificate,
     kind,

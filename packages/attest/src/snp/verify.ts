@@ -119,8 +119,8 @@ function judgeChain(
   if (anchors === undefined) {
     // The roots of all products would also do, but then the chain would not tie the key to its product.
     anchors = (product === undefined ? SNP_PRODUCTS : [product]).map((p) => amd(p, "ark"));
-    if (product !== undefined) intermediates.push(amd(product, vek.kind === "VLEK" ? "asvk" : "ask"));
   }
+  if (product !== undefined) intermediates.push(amd(product, vek.kind === "VLEK" ? "asvk" : "ask"));
   const { path } = verifyChain({
     leaf: vek.certificate,
     intermediates,

@@ -6,6 +6,8 @@ import { EVENT, EventLogError, parseEventLog, replay } from "../eventlog/index.t
 export interface RtmrReplay {
   /** RTMR0 to RTMR3; zeros where the log has no event. */
   readonly rtmrs: readonly Uint8Array[];
+  /** Registers the log has no event of and that others than its writer extend. */
+  readonly silent: ReadonlySet<number>;
   readonly events: number;
   /** Events whose data does not have the digest that was measured. */
   readonly forged: readonly string[];
@@ -43,7 +45,9 @@ function replayCcel(bytes: Uint8Array): RtmrReplay {
     { length: RTMR_COUNT },
     (_, i) => registers.get(i + 1) ?? new Uint8Array(DIGEST_SIZE),
   );
-  return { rtmrs, events: log.events.length, forged: [] };
+  // The firmware's log ends when the kernel takes over, and RTMR3 is extended only after that.
+  const silent = new Set(registers.has(4) ? [] : [3]);
+  return { rtmrs, silent, events: log.events.length, forged: [] };
 }
 
 function replayJson(bytes: Uint8Array): RtmrReplay {
@@ -62,7 +66,7 @@ function replayJson(bytes: Uint8Array): RtmrReplay {
       forged.push(`event ${i} (${event.name})`);
     }
   }
-  return { rtmrs, events: list.length, forged };
+  return { rtmrs, silent: new Set(), events: list.length, forged };
 }
 
 interface JsonEvent {
