@@ -305,10 +305,15 @@ test("a body that never arrives, or drips in, does not hold its connection for e
 test("stopping lets a request in flight finish and refuses new ones", async (t) => {
   const run = await running(t);
   const { socket, closed } = raw(run.url, HALF);
-  // Answered on another connection: by now the broker has read the half.
-  await ask(run.url, "/healthz");
+  // Answered on other connections: by now the broker has read the half.
+  for (let i = 0; i < 3; i++) await ask(run.url, "/healthz");
   const stopped = run.stop();
-  await assert.rejects(ask(run.url, "/healthz"), /ECONNREFUSED/);
+  // Refused, or reset where the kernel had already queued it.
+  const late = await ask(run.url, "/healthz").then(
+    (answer) => String(answer.status),
+    (error: NodeJS.ErrnoException) => String(error.code),
+  );
+  assert.match(late, /^(ECONNREFUSED|ECONNRESET|503)$/);
   socket.write(AUTH.slice(1));
   assert.match(await closed, /^HTTP\/1\.1 200 /);
   await stopped;

@@ -83,12 +83,10 @@ export async function running(t: TestContext, options: RunningOptions = {}): Pro
   const token = readFileSync(join(dir, "admin.token"), "utf8").trim();
   const admin = new BrokerClient({ url, token });
   const ca = authority();
-  let stopped = false;
-  const stop = async () => {
-    if (stopped) return;
-    stopped = true;
-    await app.close();
-    broker.close();
+  let stopping: Promise<void> | undefined;
+  const stop = () => {
+    stopping ??= app.close().then(() => broker.close());
+    return stopping;
   };
   return {
     url,
