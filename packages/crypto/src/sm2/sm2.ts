@@ -28,12 +28,19 @@ export interface Sm2SignatureOptions {
 
 /** SM2 over one curve with one hash (GB/T 32918). */
 export class Sm2 {
-  readonly #domain: Domain;
+  readonly #parameters: CurveParameters;
   readonly #hash: Sm2Hash;
+  #curve: Domain | undefined;
 
   constructor(parameters: CurveParameters = SM2P256V1, hash: Sm2Hash = "sm3") {
-    this.#domain = new Domain(parameters);
+    this.#parameters = parameters;
     this.#hash = hash;
+  }
+
+  /** Made on first use: it takes milliseconds, which a command that never meets SM2 should not pay at its start. */
+  get #domain(): Domain {
+    this.#curve ??= new Domain(this.#parameters);
+    return this.#curve;
   }
 
   /** ZA of a key and an identity, which stands before the message when it is hashed. */
