@@ -49,6 +49,14 @@ export {
 } from "./measure/snp.ts";
 export { explainSnp, type SnpAlternatives, type SnpDifference } from "./measure/snp-explain.ts";
 export { type KernelHashes, kernelHashes } from "./measure/snp-hashes.ts";
+export {
+  diffSnp,
+  imageHashes,
+  predictSnp,
+  type SnpKnown,
+  type SnpMachine,
+  type SnpPrediction,
+} from "./measure/snp-image.ts";
 export { CPU_SIGNATURES, type Vmm } from "./measure/snp-vmsa.ts";
 export {
   type AcpiFiles,
@@ -63,6 +71,7 @@ export {
   tdxRegisters,
 } from "./measure/tdx.ts";
 export { readTdxFirmware, type TdvfSection, type TdxFirmware } from "./measure/tdx-firmware.ts";
+export { predictTdx, type TdxMachine, type TdxPrediction } from "./measure/tdx-image.ts";
 export { identityPrefix, parseName, shortIdentity } from "./name.ts";
 export type { BuildProgress, BuildStep, OnProgress } from "./progress.ts";
 export { DISK_KEY_SIZE } from "./root/encrypt.ts";

@@ -3,12 +3,14 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { fromHex, toHex } from "@shelter/base";
+import { type Digest, fromHex, toHex } from "@shelter/base";
 import { guidBytes, guidText, OVMF_GUID, type OvmfImage, readOvmf } from "../src/measure/ovmf-sev.ts";
 import { type SnpLaunch, sevLaunchDigest, snpFirmwareDigest, snpLaunchDigest } from "../src/measure/snp.ts";
 import { explainSnp } from "../src/measure/snp-explain.ts";
 import { kernelHashes } from "../src/measure/snp-hashes.ts";
+import { diffSnp, predictSnp } from "../src/measure/snp-image.ts";
 import { CPU_SIGNATURES } from "../src/measure/snp-vmsa.ts";
+import type { ImageRecord } from "../src/sealed.ts";
 
 const FOLDER = join(import.meta.dirname, "../../../../shared/evidence/snp");
 const skip = existsSync(FOLDER) ? false : `no evidence corpus at ${FOLDER}`;
@@ -150,6 +152,57 @@ describe("launch digests of sev-snp-measure", { skip }, () => {
     assert.equal(explain({ vmm: "ec2" }), "monitor");
     assert.equal(explain({ guestFeatures: 0x21n }), "guest features");
     assert.equal(explain({ kernel: { ...kernel, kernel: new Uint8Array(32) } }), undefined);
+  });
+});
+
+describe("predictions for sealed images", { skip }, () => {
+  const digest = (n: number): Digest => `sha256:${n.toString(16).padStart(64, "0")}` as Digest;
+  const record = (kernel: number, initrd: number, cmdline: string): ImageRecord => ({
+    version: 1,
+    identity: digest(kernel * 1000 + initrd),
+    shape: "initrd",
+    cmdline,
+    created: null,
+    files: { kernel: { digest: digest(kernel), size: 1 }, initrd: { digest: digest(initrd), size: 1 } },
+    source: { kind: "directory" },
+    guest: { kernelVersion: "6.1", agent: digest(0) },
+  });
+  const firmware = skip
+    ? new Uint8Array()
+    : read(join(FOLDER, "launch-digest-upstream/ovmf_AmdSev_suffix.bin"));
+  const machine = { firmware, cpuModel: "EPYC-v4" };
+  const image = record(1, 2, "quiet");
+
+  it("predicts every vCPU count at once, and every CPU model apart", () => {
+    const eight = predictSnp(image, machine, 8);
+    assert.equal(new Set(eight.measurements).size, 8);
+    assert.deepEqual(predictSnp(image, machine, 3).measurements, eight.measurements.slice(0, 3));
+    const models = Object.keys(CPU_SIGNATURES).map((cpuModel) =>
+      predictSnp(image, { ...machine, cpuModel }, 1),
+    );
+    assert.equal(
+      new Set(models.map((m) => m.measurements[0])).size,
+      new Set(Object.values(CPU_SIGNATURES)).size,
+    );
+    assert.throws(() => predictSnp(image, { ...machine, cpuModel: "max" }, 1), { code: "SHAPE_UNSUPPORTED" });
+    const bare = predictSnp(image, { ...machine, kernelHashes: false }, 1);
+    assert.deepEqual(Object.keys(bare.components), ["firmware"]);
+  });
+
+  it("tells which part of another image was booted", () => {
+    const measured = (of: ImageRecord, vcpus = 2): Uint8Array =>
+      fromHex(predictSnp(of, machine, vcpus).measurements.at(-1) ?? "");
+    const known = { images: [{ name: "other", record: record(7, 8, "loud") }] };
+    const diff = (of: ImageRecord, vcpus?: number): string | undefined =>
+      diffSnp(image, machine, 2, measured(of, vcpus), known)
+        ?.map((d) => `${d.component}: ${d.measured}`)
+        .join(", ");
+    assert.equal(diff(image), "");
+    assert.equal(diff(image, 5), "vcpus: 5");
+    assert.equal(diff(record(7, 2, "quiet")), "kernel: that of other");
+    assert.equal(diff(record(1, 8, "quiet")), "initrd: that of other");
+    assert.equal(diff(record(1, 2, "loud"), 3), "command line: that of other, vcpus: 3");
+    assert.equal(diff(record(9, 2, "quiet")), undefined);
   });
 });
 

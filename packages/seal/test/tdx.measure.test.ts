@@ -7,6 +7,7 @@ import { fromHex, toHex } from "@shelter/base";
 import { explainTdx, mrTd, type TdxBoot, tdxEvents, tdxRegisters } from "../src/measure/tdx.ts";
 import { readTdxFirmware, TDVF_SECTION, type TdxFirmware } from "../src/measure/tdx-firmware.ts";
 import { tdHob } from "../src/measure/tdx-hob.ts";
+import { predictTdx } from "../src/measure/tdx-image.ts";
 
 const FOLDER = join(import.meta.dirname, "../../../../shared/evidence/tdx");
 const skip = existsSync(FOLDER) ? false : `no evidence corpus at ${FOLDER}`;
@@ -210,6 +211,19 @@ describe("rtmr prediction", () => {
       explainTdx(tdxEvents(bootOf({ acpi })), shorter).map((d) => d.measured),
       [undefined, undefined],
     );
+  });
+
+  it("puts MRTD and registers together for an image", (t) => {
+    if (skip) return t.skip(skip);
+    const firmware = read(join(FOLDER, "mrtd-vectors/tdvf_synthetic_0.bin"));
+    const image = { kernel: kernel(), initrd: Buffer.from("initrd"), cmdline: "quiet" };
+    const prediction = predictTdx(image, { firmware, memory: 2 ** 30 });
+    assert.equal(prediction.mrtd.pageByPage, toHex(mrTd(readTdxFirmware(firmware), "page-by-page")));
+    assert.equal(prediction.registers.rtmr0, undefined);
+    const more = predictTdx(image, { firmware, memory: 2 ** 31, acpi });
+    assert.equal(more.mrtd.pageByPage, prediction.mrtd.pageByPage);
+    assert.notEqual(more.registers.rtmr0, undefined);
+    assert.equal(more.registers.rtmr2, prediction.registers.rtmr2);
   });
 
   it("refuses firmware without TDX metadata, or with sections outside", () => {
