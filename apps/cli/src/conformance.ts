@@ -1,4 +1,4 @@
-import { type Check, CheckList, type Verdict } from "@shelter/attest";
+import type { Check, RoleFiles, Verdict } from "@shelter/attest";
 import { describe, type Json, ShelterError } from "@shelter/base";
 import { type CorpusVerdict, corpusVerdict, differingFields } from "./conformance/compare.ts";
 import { CorpusError, type CorpusItem, readCorpus, readFiles } from "./conformance/corpus.ts";
@@ -21,7 +21,14 @@ export interface ItemResult {
 
 /** Judges one item of a corpus and compares with what the corpus expects. */
 export function judgeItem(directory: string, item: CorpusItem): ItemResult {
-  const verdict = judgeSafely(directory, item);
+  let verdict: Verdict;
+  try {
+    verdict = judge(item, readFiles(directory, item));
+  } catch (error) {
+    // What could not be judged agrees with nothing.
+    if (!(error instanceof ShelterError)) throw error;
+    return unjudged(item.id, String(item.expected["verdict"] ?? ""), error);
+  }
   const ours = corpusVerdict(verdict.outcome);
   const expected = typeof item.expected["verdict"] === "string" ? item.expected["verdict"] : "";
   const failed = verdict.checks.filter((c) => !c.ok);
@@ -53,26 +60,23 @@ function reason(check: Check): string {
   return what === undefined ? check.name : `${check.name}: ${what}`;
 }
 
-function judgeSafely(directory: string, item: CorpusItem): Verdict {
-  const files = readFiles(directory, item);
-  try {
-    switch (item.kind) {
-      case "evidence":
-        return judgeEvidenceItem(item, files);
-      case "event-log":
-        return judgeLogItem(item, files);
-      case "trust-root":
-        return judgeRootItem(item, files);
-      case "measurement-vectors":
-        return judgeVectorsItem(item, files);
-      default:
-        throw new CorpusError("CORPUS_MALFORMED", `${item.id}: kind ${item.kind}`);
-    }
-  } catch (error) {
-    if (!(error instanceof ShelterError) || error.kind === "bug") throw error;
-    const checks = new CheckList();
-    checks.add({ name: "judge", ok: false, failure: "incomplete", detail: describe(error) });
-    return checks.verdict(item.tee, {});
+function unjudged(id: string, expected: string, error: ShelterError): ItemResult {
+  const differences = [`not judged: ${describe(error)}`];
+  return { id, verdict: "invalid", expected, agrees: false, reasons: [], differences };
+}
+
+function judge(item: CorpusItem, files: RoleFiles): Verdict {
+  switch (item.kind) {
+    case "evidence":
+      return judgeEvidenceItem(item, files);
+    case "event-log":
+      return judgeLogItem(item, files);
+    case "trust-root":
+      return judgeRootItem(item, files);
+    case "measurement-vectors":
+      return judgeVectorsItem(item, files);
+    default:
+      throw new CorpusError("CORPUS_MALFORMED", `${item.id}: kind ${item.kind}`);
   }
 }
 
@@ -101,7 +105,7 @@ export function conformance(args: readonly string[], write: (line: string) => vo
   let agreed = 0;
   let differed = 0;
   for (const item of readCorpus(directory)) {
-    const result = judgeItem(directory, item);
+    const result = "error" in item ? unjudged(item.id, "", item.error) : judgeItem(directory, item);
     if (result.agrees) agreed++;
     else differed++;
     write(json ? JSON.stringify(result) : resultLine(result));

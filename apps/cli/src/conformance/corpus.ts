@@ -41,8 +41,14 @@ function string(value: Json | undefined, what: string): string {
   return value;
 }
 
-/** Reads the index of a corpus. */
-export function readCorpus(directory: string): CorpusItem[] {
+/** An entry of the index that cannot be judged, since it does not say what it must. */
+export interface BrokenItem {
+  readonly id: string;
+  readonly error: CorpusError;
+}
+
+/** Reads the index of a corpus. An entry that is broken does not keep the others from being judged. */
+export function readCorpus(directory: string): (CorpusItem | BrokenItem)[] {
   const path = join(directory, "index.json");
   let text: string;
   try {
@@ -52,7 +58,14 @@ export function readCorpus(directory: string): CorpusItem[] {
   }
   const items = object(parseJson(text, path), "the document")["items"];
   if (!Array.isArray(items)) throw malformed("items is not a list");
-  return items.map((item: Json, i: number) => readItem(object(item, `items[${i}]`), `items[${i}]`));
+  return items.map((item: Json, i: number) => {
+    try {
+      return readItem(object(item, `items[${i}]`), `items[${i}]`);
+    } catch (error) {
+      if (!(error instanceof CorpusError)) throw error;
+      return { id: `items[${i}]`, error };
+    }
+  });
 }
 
 function readItem(item: JsonObject, what: string): CorpusItem {
