@@ -13,7 +13,7 @@ import type { BrokerState } from "./broker.ts";
 import { BrokerError } from "./errors.ts";
 import { parseReferenceDocument, parseWorkload, REQUIRED_PCRS } from "./judge/references.ts";
 import { PROTOCOL_VERSION } from "./wire/messages.ts";
-import { parsePattern, parseResourcePath, parseResourceUri } from "./wire/resource-path.ts";
+import { parsePattern, parseResourcePath } from "./wire/resource-path.ts";
 
 /** The administrator's side: every change is one transaction with its audit entry. */
 export class Administration {
@@ -83,7 +83,7 @@ export class Administration {
   }
 
   deleteSecret(admin: string, uri: string): void {
-    const path = parseResourceUri(uri);
+    const path = parseResourcePath(uri);
     this.#change(admin, "secret.delete", path, () => {
       if (!this.#state.resources.delete(path)) {
         throw new BrokerError("RESOURCE_UNKNOWN", "usage", `secret kbs:///${path} does not exist`);

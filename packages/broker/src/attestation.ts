@@ -119,21 +119,33 @@ export class Attestation {
     );
   }
 
-  /** Judges evidence; a session's nonce is spent by its first attempt, whatever comes of it. */
-  async attest(cookie: string | undefined, body: string, address: string): Promise<{ token: string }> {
+  /** The session of a cookie whose evidence may be judged; throws for any other. */
+  admit(cookie: string | undefined, address: string): Session {
     const { sessions, now } = this.#state;
     const refuse = (detail: string, subject = "-") =>
       this.#stranger(address, "attest", subject, new WireRefusal("AttestationError", 401, detail));
     if (cookie === undefined) throw refuse("session: no kbs-session-id cookie");
     const session = sessions.byCookie(cookie);
     if (!session) throw refuse("session: unknown or expired; begin again with /auth");
+    if (session.state !== "open" || session.expires <= now()) throw refuse(spent(session, now()), session.id);
+    return session;
+  }
+
+  /** Judges evidence; a session's nonce is spent by its first attempt, whatever comes of it. */
+  async attest(cookie: string | undefined, body: string, address: string): Promise<{ token: string }> {
+    const { sessions, now } = this.#state;
+    const session = this.admit(cookie, address);
     let request: AttestRequest;
     try {
       request = parseAttestRequest(body);
     } catch (error) {
       throw this.#stranger(address, "attest", session.id, error);
     }
-    if (!sessions.consume(session.id, now())) throw refuse(spent(session, now()), session.id);
+    if (!sessions.consume(session.id, now())) {
+      const taken = sessions.byId(session.id) ?? session;
+      const late = new WireRefusal("AttestationError", 401, spent(taken, now()));
+      throw this.#stranger(address, "attest", session.id, late);
+    }
     const judgement = await this.#judge(session, request);
     return this.#conclude(session, request, judgement, `client ${address}`);
   }
@@ -232,7 +244,8 @@ export class Attestation {
     try {
       wanted = parseResourcePath(path);
     } catch (error) {
-      throw new WireRefusal("InvalidRequestPath", 404, describe(error));
+      const refusal = new WireRefusal("InvalidRequestPath", 404, describe(error));
+      throw this.#stranger(address, "resource", "-", refusal);
     }
     const found = await this.#attested(cookie, bearer);
     if (found instanceof WireRefusal) throw this.#stranger(address, "resource", wanted, found);

@@ -1,4 +1,4 @@
-import { describe, type JsonObject, ShelterError } from "@shelter/base";
+import { describe, type ErrorKind, type JsonObject, ShelterError } from "@shelter/base";
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import type { Broker } from "../broker.ts";
 import { BrokerError } from "../errors.ts";
@@ -28,7 +28,7 @@ export const HTTP_LIMITS: HttpLimits = {
   handshakes: { burst: 240, perSecond: 40 },
   resources: { burst: 800, perSecond: 100 },
   denials: { burst: 20, perSecond: 1 },
-  connections: 2048,
+  connections: 512,
   requestTimeoutMs: 20_000,
 };
 
@@ -74,19 +74,18 @@ export function createApp({ broker, log, tls, limits: given }: HttpOptions): Fas
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
 
   const denials = new RateLimiter(limits.denials);
-  const admin = (request: FastifyRequest): string => {
-    const now = broker.state.now().getTime();
-    if (!denials.has(request.ip, now)) {
+  const authenticate = (request: FastifyRequest): string => {
+    const token = bearerOf(request);
+    const name = token === undefined ? null : broker.administration.authenticate(token);
+    if (name !== null) return name;
+    // The right token always works: whoever shares an address with a guesser is not locked out.
+    if (!denials.take(request.ip, broker.state.now().getTime())) {
       throw new BrokerError(
         "TOO_MANY_REQUESTS",
         "unavailable",
         "too many wrong admin tokens from this address",
       );
     }
-    const token = bearerOf(request);
-    const name = token === undefined ? null : broker.administration.authenticate(token);
-    if (name !== null) return name;
-    denials.take(request.ip, now);
     broker.administration.denied(request.ip, request.method, rawPath(request));
     throw new BrokerError(
       "ADMIN_DENIED",
@@ -97,6 +96,12 @@ export function createApp({ broker, log, tls, limits: given }: HttpOptions): Fas
       },
     );
   };
+  const admins = new WeakMap<FastifyRequest, string>();
+  const admin = (request: FastifyRequest): string => admins.get(request) ?? authenticate(request);
+  // Before the body is read: strangers do not get to fill our memory with it.
+  app.addHook("onRequest", async (request) => {
+    if (isAdministrative(request.method, rawPath(request))) admins.set(request, authenticate(request));
+  });
 
   const answer = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     if (!(error instanceof ShelterError)) {
@@ -118,7 +123,7 @@ export function createApp({ broker, log, tls, limits: given }: HttpOptions): Fas
         );
       }
     }
-    if (error instanceof ShelterError && (error.kind === "unavailable" || error.kind === "bug")) {
+    if (error instanceof ShelterError && FAILURES.has(error.kind) && error.code !== "TOO_MANY_REQUESTS") {
       const { method } = request;
       log({ level: "error", event: "failure", method, path: rawPath(request), message: describe(error) });
     }
@@ -159,6 +164,12 @@ export function createApp({ broker, log, tls, limits: given }: HttpOptions): Fas
   });
   adminRoutes(app, broker, admin);
   return app;
+}
+
+const FAILURES: ReadonlySet<ErrorKind> = new Set(["unavailable", "bug"]);
+
+function isAdministrative(method: string, path: string): boolean {
+  return path.startsWith("/shelter/") || (method !== "GET" && path.startsWith("/kbs/v0/resource/"));
 }
 
 function outcome(request: FastifyRequest, error: unknown, reply: FastifyReply): unknown {

@@ -23,8 +23,14 @@ export interface KbsRoutes {
 export function kbsRoutes(app: FastifyInstance, { broker, handshakes, fetches, admin }: KbsRoutes): void {
   const { attestation, administration, state } = broker;
 
-  app.post("/kbs/v0/auth", { bodyLimit: 64 * 1024 }, (request, reply) => {
-    limit(handshakes, request, state.now());
+  const paced = async (request: FastifyRequest) => limit(handshakes, request, state.now());
+  // Before the body is read, which is up to 2 MiB of a stranger's.
+  const admitted = async (request: FastifyRequest) => {
+    await paced(request);
+    attestation.admit(cookieOf(request), request.ip);
+  };
+
+  app.post("/kbs/v0/auth", { bodyLimit: 64 * 1024, onRequest: paced }, (request, reply) => {
     const { cookie, expires, challenge } = attestation.auth(bodyText(request), request.ip);
     return reply
       .header(
@@ -34,8 +40,7 @@ export function kbsRoutes(app: FastifyInstance, { broker, handshakes, fetches, a
       .send(challenge);
   });
 
-  app.post("/kbs/v0/attest", async (request, reply) => {
-    limit(handshakes, request, state.now());
+  app.post("/kbs/v0/attest", { onRequest: admitted }, async (request, reply) => {
     return reply.send(await attestation.attest(cookieOf(request), bodyText(request), request.ip));
   });
 
