@@ -1,6 +1,5 @@
 import { readFileSync } from "node:fs";
-import { Agent as HttpAgent, request as httpRequest } from "node:http";
-import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import type { Agent, ClientRequest, RequestOptions } from "node:http";
 import schema from "../../../schema/agent-protocol.json" with { type: "json" };
 import { GuestError } from "./errors.ts";
 import { isBrokerPath } from "./messages.ts";
@@ -38,10 +37,12 @@ export function brokerRelay(options: BrokerOptions): Relay {
     }
   }
   const timeout = (options.timeoutSeconds ?? DEFAULT_TIMEOUT) * 1000;
-  const agent = secure ? new HttpsAgent({ keepAlive: true, ca }) : new HttpAgent({ keepAlive: true });
+  let client: Promise<HttpClient> | undefined;
 
-  return (request: RelayRequest): Promise<RelayResponse> =>
-    new Promise((resolve, reject) => {
+  return async (request: RelayRequest): Promise<RelayResponse> => {
+    client ??= secure ? httpsClient(ca) : httpClient();
+    const { send, agent } = await client;
+    return await new Promise((resolve, reject) => {
       if (!isBrokerPath(request.path)) {
         return reject(
           new GuestError("BROKER_PATH", "refused", "the guest asked for a path outside /kbs/v0/"),
@@ -63,7 +64,6 @@ export function brokerRelay(options: BrokerOptions): Relay {
         );
       };
       const body = request.body ?? new Uint8Array();
-      const send = secure ? httpsRequest : httpRequest;
       const outgoing = send(
         {
           protocol: base.protocol,
@@ -115,6 +115,26 @@ export function brokerRelay(options: BrokerOptions): Relay {
       outgoing.on("close", () => clearTimeout(whole));
       outgoing.end(body);
     });
+  };
+}
+
+interface HttpClient {
+  readonly send: (
+    options: RequestOptions,
+    answer: (response: import("node:http").IncomingMessage) => void,
+  ) => ClientRequest;
+  readonly agent: Agent;
+}
+
+// Loaded when a guest first asks: the HTTP and TLS stacks are a good part of what an idle instance would hold.
+async function httpClient(): Promise<HttpClient> {
+  const { Agent, request } = await import("node:http");
+  return { send: request, agent: new Agent({ keepAlive: true }) };
+}
+
+async function httpsClient(ca: Buffer | undefined): Promise<HttpClient> {
+  const { Agent, request } = await import("node:https");
+  return { send: request, agent: new Agent({ keepAlive: true, ca }) };
 }
 
 /** A relay for runs without a broker. */
