@@ -205,8 +205,7 @@ test("shape initrd carries the same root behind the same initrd", { skip }, asyn
   const first = readFileSync(join(disk.directory, "initrd"));
   const both = readFileSync(join(memory.directory, "initrd"));
   deepEqual(both.subarray(0, first.length), first);
-  const second = both.subarray(first.length);
-  equal(first.length % 4, 0);
+  const second = both.subarray(Math.ceil(first.length / 4) * 4); // the kernel wants archives at multiples of four
   deepEqual(
     run("cpio", ["--extract", "--to-stdout", "--quiet", "root.squashfs"], second),
     readFileSync(join(disk.directory, "root.squashfs")),

@@ -138,6 +138,7 @@ test("a real boot has exactly the registers that were predicted", { skip, timeou
   for (const [, pcr, value] of printed.matchAll(/^PCR([0-7]|9) ([0-9A-F]{64})/gm))
     real[pcr ?? ""] = (value ?? "").toLowerCase();
   deepEqual(real, predicted.pcrs, `the guest printed: ${printed.slice(-2000)}`);
+  match(printed, new RegExp(`^ROOT ${image.manifest.root.squashfs.size}\r?$`, "m"));
   match(printed, new RegExp(`CMDLINE ${image.record.cmdline} initrd=initrd`));
 });
 
