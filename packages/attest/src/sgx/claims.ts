@@ -40,7 +40,7 @@ export function dcapClaims(quote: Quote, findings: DcapFindings | undefined): Re
             platform: tcb.platform ?? "no matching level",
             tcb_date: tcb.date === undefined ? null : new Date(tcb.date).toISOString().replace(".000Z", "Z"),
             tdx_module: tcb.module ?? null,
-            qe: tcb.qe,
+            qe: tcb.qe ?? null,
             advisories: tcb.advisories.length === 0 ? null : tcb.advisories,
             tcb_evaluation_data_number: findings?.collateral?.tcbInfo?.tcbEvaluationDataNumber,
           },

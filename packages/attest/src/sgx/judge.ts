@@ -85,7 +85,7 @@ export function judgeDcap(
   platform.judgeQeIdentity(quote);
   const { tcbInfo, qeIdentity } = collateral;
   let tcb: TcbConclusion | undefined;
-  if (pck !== undefined && tcbInfo !== undefined && qeIdentity !== undefined) {
+  if (pck !== undefined && tcbInfo !== undefined) {
     const td = quote.body.kind === "sgx" ? undefined : quote.body.report;
     // TCB info of the other kind has no levels to compare with; that it does not fit was recorded.
     if ((td === undefined) === (tcbInfo.id === "SGX")) {
@@ -171,7 +171,7 @@ function judgeStatus(tcb: TcbConclusion, expect: DcapExpectations, checks: Check
   const parts = [
     `platform ${tcb.platform ?? "no matching level"}`,
     ...(tcb.module === undefined ? [] : [`tdx module ${tcb.module}`]),
-    `quoting enclave ${tcb.qe}`,
+    `quoting enclave ${tcb.qe ?? "not judged"}`,
     ...(tcb.advisories.length === 0 ? [] : [tcb.advisories.join(" ")]),
   ];
   checks.add({

@@ -21,7 +21,8 @@ export interface TcbConclusion {
   readonly date: number | undefined;
   /** Status of the TDX module; undefined for SGX and for modules older than identities. */
   readonly module: IsvLevel["status"] | "no matching level" | undefined;
-  readonly qe: IsvLevel["status"] | "no matching level";
+  /** Undefined without an identity of the quoting enclave; the status then says nothing about it. */
+  readonly qe: IsvLevel["status"] | "no matching level" | undefined;
   readonly advisories: readonly string[];
 }
 
@@ -64,11 +65,11 @@ function converge(status: TcbStatus, part: IsvLevel["status"]): TcbStatus {
 export function concludeTcb(
   info: TcbInfo,
   pck: Pck,
-  qeIdentity: QeIdentity,
+  qeIdentity: QeIdentity | undefined,
   qeReport: EnclaveReport,
   td: TdReport | undefined,
 ): TcbConclusion {
-  const qeLevel = isvLevel(qeIdentity.levels, qeReport.isvSvn);
+  const qeLevel = qeIdentity && isvLevel(qeIdentity.levels, qeReport.isvSvn);
   const sgxLevel = info.levels.find((level) => sgxAtLeast(pck, level));
   const level =
     td === undefined ? sgxLevel : info.levels.find((l) => sgxAtLeast(pck, l) && tdxAtLeast(td.teeTcbSvn, l));
@@ -79,7 +80,7 @@ export function concludeTcb(
     platform: level?.status,
     date: level?.date,
     module: version === 0 ? undefined : (moduleLevel?.status ?? "no matching level"),
-    qe: qeLevel?.status ?? "no matching level",
+    qe: qeIdentity && (qeLevel?.status ?? "no matching level"),
     advisories: [
       ...new Set([
         ...(level?.advisories ?? []),
@@ -107,6 +108,7 @@ export function concludeTcb(
       status = relaunch(info, td.teeTcbSvn2, sgxLevel.status, status);
     }
   }
+  if (qeIdentity === undefined) return end(status);
   if (qeLevel === undefined) return end("TcbNotSupported");
   return end(converge(status, qeLevel.status));
 }
