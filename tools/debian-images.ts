@@ -5,6 +5,7 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -43,6 +44,8 @@ function sha256(data: Uint8Array | string): string {
 /** Writes a layer as GNU tar does. */
 export function layer(file: string, entries: Readonly<Record<string, Entry>>): string {
   const root = mkdtempSync(join(tmpdir(), "shelter-layer-"));
+  // The top of a layer is the root directory of the image.
+  chmodSync(root, 0o755);
   try {
     for (const [path, entry] of Object.entries(entries)) {
       const target = join(root, path);

@@ -87,6 +87,6 @@ done_with "ready"
 
 step "guest agent" "check that cargo works (rustup default stable) and run: bash agent/build.sh build/guest/agent"
 command -v cargo >>"$log" 2>&1 || { echo "cargo is not installed" >>"$log"; step_hint="install Rust: https://rustup.rs"; failed; }
-bash agent/build.sh build/guest/agent >>"$log" 2>&1
+bash agent/build.sh "$PWD/build/guest/agent" >>"$log" 2>&1
 done_with "built"
 printf '%sset up in %ds%s\n' "$dim" $((SECONDS - begun)) "$reset" >&2

@@ -393,9 +393,17 @@ export function program(): Command {
     )
     .option("--collateral <dir>", "certificates, CRLs and signed JSON the verdict needs")
     .option("--at <time>", "judge at this time (RFC 3339; default: now)")
+    .option("--root <file>", "the one trust anchor to use instead of the built-in ones")
+    .option("--fetch", "get missing collateral from the vendor into the collateral directory")
+    .option("--pcs <url>", "with --fetch: a PCCS instead of Intel's service")
+    .option("--kds <url>", "with --fetch: a key distribution service instead of AMD's")
     .option("--expect <file>", "what is expected, as JSON: reportData, measurement, …")
     .option("--print", "show the decoded evidence, field by field")
     .option("--json", "print JSON")
+    .addHelpText(
+      "after",
+      "\nExit status: 0 accepted, 65 malformed, 69 collateral missing, 76 untrusted, 77 refused, 78 expired.",
+    )
     .action(async (options) => (await import("./verbs/attest.ts")).attest(options));
 
   shelter

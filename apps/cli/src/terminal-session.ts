@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { constants } from "node:os";
 import { pipeline } from "node:stream/promises";
 import { ShelterError } from "@shelter/base";
@@ -58,6 +59,25 @@ export class SignalRelay implements Disposable {
 }
 
 /**
+ * Hands every key and every byte through: the guest's terminal does what a terminal does. Node's own raw mode still
+ * turns line feeds into two characters on the way out (libuv keeps ONLCR), so stty does it. Returns the way back.
+ */
+function rawTerminal(): () => void {
+  const stty = (...args: string[]): string =>
+    spawnSync("stty", args, { stdio: ["inherit", "pipe", "ignore"], encoding: "utf8" }).stdout.trim();
+  const before = stty("-g");
+  const restore = (): void => {
+    stty(before);
+  };
+  process.once("exit", restore);
+  stty("raw", "-echo");
+  return () => {
+    process.removeListener("exit", restore);
+    restore();
+  };
+}
+
+/**
  * Joins this command's standard streams to a process of a guest until its output has ended. A reader of ours that
  * goes away is a broken pipe for the process; the end of our input is the end of its input.
  */
@@ -76,8 +96,8 @@ export async function joinStreams(
     const size = terminalSize();
     if (size !== undefined) guest.resize(size);
   };
+  const cooked = raw ? rawTerminal() : undefined;
   if (options.stdin) {
-    if (raw) stdin.setRawMode(true);
     guest.stdin.on("error", () => {});
     stdin.on("error", () => guest.stdin.end());
     stdin.pipe(guest.stdin);
@@ -90,8 +110,8 @@ export async function joinStreams(
     ]);
   } finally {
     process.removeListener("SIGWINCH", resize);
+    cooked?.();
     if (options.stdin) {
-      if (raw) stdin.setRawMode(false);
       stdin.unpipe(guest.stdin);
       // An input nobody reads any more would keep the command alive.
       stdin.destroy();
