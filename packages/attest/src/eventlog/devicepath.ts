@@ -2,6 +2,8 @@ import { ByteReader } from "@shelter/base";
 import { readGuid } from "./variable.ts";
 
 const MAX_NODES = 64;
+/** Where OVMF shows kernel and initrd of a direct boot (OvmfPkg, QemuKernelLoaderFsMedia). */
+const QEMU_KERNEL_LOADER = "1428f772-b64a-441e-b8c3-9ebdd7f893c7";
 
 /** A UEFI device path in words: file names, firmware files and memory ranges; other nodes are left out. */
 export function devicePathText(bytes: Uint8Array): string {
@@ -23,8 +25,10 @@ function nodeText(type: number, subtype: number, body: Uint8Array): string | und
   if (type === 4 && subtype === 4) return buffer.toString("utf16le").replace(/\0+$/, "");
   if (type === 4 && (subtype === 6 || subtype === 7) && body.length === 16)
     return `firmware file ${readGuid(body)}`;
-  if (type === 4 && subtype === 3 && body.length >= 16)
-    return `vendor media ${readGuid(body.subarray(0, 16))}`;
+  if (type === 4 && subtype === 3 && body.length >= 16) {
+    const guid = readGuid(body.subarray(0, 16));
+    return guid === QEMU_KERNEL_LOADER ? "given by QEMU" : `vendor media ${guid}`;
+  }
   if (type === 1 && subtype === 4 && body.length >= 16) return `vendor ${readGuid(body.subarray(0, 16))}`;
   if (type === 1 && subtype === 3 && body.length === 20) {
     return `memory 0x${buffer.readBigUInt64LE(4).toString(16)}`;
