@@ -92,7 +92,9 @@ test("removing a reference value, a policy or the session stops a guest that alr
   await run.admin.allow("demo", "kbs:///default/key/app");
   assert.equal((await get()).status, 200);
   await run.admin.deleteReference({ workload: "demo" });
-  assert.equal(variant(await get()), "PolicyDeny");
+  const taken = await get();
+  assert.equal(variant(taken), "PolicyDeny");
+  assert.match(detail(taken), /no reference value is registered/);
   await run.admin.putReference(reference("demo", tpm));
   assert.equal((await get()).status, 200);
   const [newest] = await run.admin.sessions(1);
