@@ -273,6 +273,15 @@ describe("sgx: quotes of a forged platform under a pinned root", () => {
     }
   });
 
+  it("concludes a platform's status also without the quoting enclave's identity, which stays missing", () => {
+    const forged = forge({ editQe: (q) => q.set([3], 258) });
+    const { qeIdentity: _, ...collateral } = forged.collateral;
+    const verdict = judge(forged, {}, { collateral });
+    assert.equal(verdict.outcome, "incomplete");
+    assert.equal(verdict.claims["tcb_status"], "UpToDate");
+    assert.partialDeepStrictEqual(verdict.claims["tcb_detail"], { qe: null });
+  });
+
   it("reads TCB info of version 2", () => {
     const tcb: Loose = { pcesvn: 13 };
     for (let i = 1; i <= 16; i++) tcb[`sgxtcbcomp${String(i).padStart(2, "0")}svn`] = 0;

@@ -100,11 +100,8 @@ export function concludeTcb(
       status = converge(status, moduleLevel.status);
     }
     if (status === "Revoked") return end(status);
-    if (
-      td.teeTcbSvn2 !== undefined &&
-      qeLevel?.status === "UpToDate" &&
-      moduleLevel?.status === "OutOfDate"
-    ) {
+    const qeFine = qeIdentity === undefined || qeLevel?.status === "UpToDate";
+    if (td.teeTcbSvn2 !== undefined && qeFine && moduleLevel?.status === "OutOfDate") {
       status = relaunch(info, td.teeTcbSvn2, sgxLevel.status, status);
     }
   }
