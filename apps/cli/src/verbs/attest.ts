@@ -10,7 +10,6 @@ import {
   type Platform,
   parseExpectations,
   renderEvidence,
-  sortEvidence,
   type Verdict,
 } from "@shelter/attest";
 import { ShelterError } from "@shelter/base";
@@ -125,20 +124,14 @@ export async function attest(options: AttestOptions): Promise<void> {
   const files = options.evidence.map(evidenceFile);
   const platform = platformOf(options.platform);
   if (options.print === true) {
-    const sorted = sortEvidence(files, platform);
-    const fields = renderEvidence(sorted.platform, sorted.files);
-    if (options.json === true) printJson({ platform: sorted.platform, fields });
-    else
-      process.stdout.write(
-        `${styled("bold", sorted.platform)}\n${fieldLines(fields, 1).map(printable).join("\n")}\n`,
-      );
+    const fields = renderEvidence(files, platform);
+    if (options.json === true) printJson(fields);
+    else process.stdout.write(`${fieldLines(fields).map(printable).join("\n")}\n`);
     return;
   }
   const at = timeOf(options.at);
   const expect =
-    options.expect === undefined
-      ? {}
-      : parseExpectations(Buffer.from(read(options.expect)).toString("utf8"), options.expect);
+    options.expect === undefined ? {} : parseExpectations(Buffer.from(read(options.expect)).toString("utf8"));
   const judge = (): Verdict =>
     judgeEvidence({
       files,
