@@ -1,3 +1,6 @@
+import type { Session } from "@shelter/guest";
+import type { InstanceConfig } from "./config.ts";
+import { VmError } from "./errors.ts";
 import type { Accelerator } from "./platform.ts";
 import { cpuSeconds } from "./process-mark.ts";
 
@@ -60,4 +63,37 @@ export class BootClock {
 /** A sample of a running machine. */
 export function sampleMachine(pid: number): BootSample {
   return { now: performance.now() / 1000, cpu: cpuSeconds(pid) };
+}
+
+/** Milliseconds between two looks at a booting machine. */
+const LOOK = 1000;
+
+/** Looks at a booting machine until its main process runs; reports once when it hangs. Returns how to stop looking. */
+export function watchBoot(
+  session: Session,
+  pid: number,
+  config: Pick<InstanceConfig, "accelerator" | "bootTimeout">,
+  onHang: (error: VmError) => void,
+): () => void {
+  const clock = new BootClock(config.accelerator, config.bootTimeout, sampleMachine(pid));
+  let hello = false;
+  let seen: string | undefined;
+  const timer = setInterval(() => {
+    const sample = sampleMachine(pid);
+    const at = hello ? (session.lastStep ?? "hello") : undefined;
+    if (at !== seen) clock.progress(sample);
+    seen = at;
+    if (!clock.hangs(sample)) return;
+    clearInterval(timer);
+    const where = seen === undefined ? "before its agent said hello" : `after step ${seen}`;
+    onHang(
+      new VmError("BOOT_TIMEOUT", "unavailable", `the guest hangs ${where}; given up after ${clock.limit} s`),
+    );
+  }, LOOK);
+  const stop = (): void => clearInterval(timer);
+  session.hello.then(() => {
+    hello = true;
+  }, stop);
+  session.main.started.then(stop, stop);
+  return stop;
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseJson, replaceFile } from "@shelter/base";
+import { parseJson, replaceFile, ShelterError } from "@shelter/base";
 import type { Instance, InstanceConfig, InstanceStatus } from "./config.ts";
 import { VmError } from "./errors.ts";
 import { generateName, INSTANCE_NAME } from "./name.ts";
@@ -187,12 +187,13 @@ function readInstance(directory: string): Instance | null {
   if (!isStored(value)) {
     throw new VmError("INSTANCE_STATE", "malformed", `${directory}/instance.json is not an instance`);
   }
-  const instance: Instance = { ...value, directory };
+  const { id, name, createdAt, config, status } = value;
+  const instance: Instance = { id, name, directory, createdAt, config, status };
   if (!isAlive(instance) || stillRuns(instance.status.supervisor)) return instance;
   // Whoever looked after it was killed. The kernel has killed the machine with it (`setpriv --pdeathsig`).
   killMarked(instance.status.qemu);
-  removeRuntime(instance.id);
-  for (const name of RUN_FILES) rmSync(join(directory, name), { recursive: true, force: true });
+  removeRuntime(id);
+  for (const file of RUN_FILES) rmSync(join(directory, file), { recursive: true, force: true });
   if (instance.config.remove) {
     eraseInstance(instance);
     return null;
@@ -233,4 +234,15 @@ function isStored(value: unknown): value is Stored {
     typeof v.status === "object" &&
     v.status !== null
   );
+}
+
+/** An error as `instance.json` keeps it. */
+export function errorRecord(error: Error): NonNullable<Instance["status"]["error"]> {
+  if (!(error instanceof ShelterError)) return { code: "BUG", kind: "bug", message: error.message };
+  return {
+    code: error.code,
+    kind: error.kind,
+    message: error.message,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  };
 }

@@ -1,20 +1,18 @@
 import { copyFileSync, readFileSync, rmSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
-import { ShelterError } from "@shelter/base";
 import {
   brokerRelay,
   type ExecRequest,
   GuestError,
   type GuestProcess,
-  listenForward,
   noBroker,
   type ProcessExit,
   Session,
   type TerminalSize,
 } from "@shelter/guest";
-import { BootClock, sampleMachine } from "./boot-watch.ts";
+import { watchBoot } from "./boot-watch.ts";
 import { type BoundChild, startBound, tailOf } from "./child.ts";
 import { refuseUnavailable } from "./choice.ts";
 import { qemuCommand } from "./command.ts";
@@ -28,13 +26,12 @@ import { Monitor } from "./monitor.ts";
 import { Output } from "./output.ts";
 import { markProcess, residentBytes } from "./process-mark.ts";
 import { makeRuntime, type RuntimePaths, removeRuntime } from "./runtime.ts";
-import { eraseInstance, isAlive, RUN_FILES, refreshInstance, updateStatus } from "./store.ts";
+import { RunSockets } from "./sockets.ts";
+import { eraseInstance, errorRecord, isAlive, RUN_FILES, refreshInstance, updateStatus } from "./store.ts";
 import { startTpm, TpmFactory } from "./tpm.ts";
 
 /** Seconds a guest gets to go by itself once everything is said, and to react to SIGKILL. */
 const GRACE = 10;
-/** Milliseconds between two looks at a booting machine. */
-const LOOK = 1000;
 
 /** How an instance is run by this process. */
 export interface RunOptions {
@@ -79,8 +76,7 @@ class Run implements RunningInstance {
   readonly #timings: Timing[] = [];
   readonly #settle: { resolve: (end: InstanceEnd) => void; reject: (error: Error) => void };
   readonly #abort = new AbortController();
-  readonly #servers: Server[] = [];
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new RunSockets();
   #log: InstanceLog | undefined;
   #paths: RuntimePaths | undefined;
   #control: ControlServer | undefined;
@@ -95,7 +91,8 @@ class Run implements RunningInstance {
   #started = false;
   /** Set when this side decided to end the machine: what the end then counts as. */
   #verdict: ProcessExit | VmError | undefined;
-  #timers: NodeJS.Timeout[] = [];
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #undo: (() => void)[] = [];
 
   constructor(instance: Instance, options: RunOptions) {
     this.instance = instance;
@@ -187,12 +184,11 @@ class Run implements RunningInstance {
     const paths = makeRuntime(instance.id);
     this.#paths = paths;
     for (const forward of config.ports) {
-      this.#servers.push(await listenForward(forward, (port) => this.#connect(port)));
+      await this.#sockets.forward(forward, (port) => this.#connect(port));
     }
     this.#control = await ControlServer.listen(paths.control, this);
-    const agent = this.#accept(paths.agent);
-    const monitor = this.#accept(paths.monitor);
-    await Promise.all([agent.listening, monitor.listening]);
+    const agent = await this.#sockets.expect(paths.agent);
+    const monitor = await this.#sockets.expect(paths.monitor);
 
     const tpms = new TpmFactory(state);
     const variables = join(instance.directory, "firmware-variables");
@@ -291,40 +287,8 @@ class Run implements RunningInstance {
       (exit) => this.#later(GRACE, () => this.#end(exit)),
       (error: Error) => this.#later(GRACE, () => session.abort(error)),
     );
-    this.#watchBoot(session);
-  }
-
-  #watchBoot(session: Session): void {
-    const pid = this.#qemu?.pid ?? 0;
-    const { config } = this.instance;
-    const clock = new BootClock(config.accelerator, config.bootTimeout, sampleMachine(pid));
-    let seen: string | undefined;
-    let hello = false;
-    void session.hello.then(
-      () => {
-        hello = true;
-      },
-      () => {},
-    );
-    const timer = setInterval(() => {
-      const sample = sampleMachine(pid);
-      const at = hello ? (session.lastStep ?? "hello") : undefined;
-      if (at !== seen) clock.progress(sample);
-      seen = at;
-      if (!clock.hangs(sample)) return;
-      clearInterval(timer);
-      const where = seen === undefined ? "before its agent said hello" : `after step ${seen}`;
-      this.#end(
-        new VmError(
-          "BOOT_TIMEOUT",
-          "unavailable",
-          `the guest hangs ${where}; given up after ${clock.limit} s`,
-        ),
-      );
-    }, LOOK);
-    this.#timers.push(timer);
-    const stop = (): void => clearInterval(timer);
-    session.main.started.then(stop, stop);
+    const stopWatching = watchBoot(session, this.#qemu?.pid ?? 0, config, (hang) => this.#end(hang));
+    this.#undo.push(stopWatching);
   }
 
   /** Follows the session to its end and cleans up, whatever the end is. */
@@ -392,35 +356,15 @@ class Run implements RunningInstance {
     return this.#session.connect(port);
   }
 
-  /** Listens on a socket for the one connection QEMU makes to it. */
-  #accept(path: string): { listening: Promise<void>; connected: Promise<Socket> } {
-    const server = createServer({ allowHalfOpen: false });
-    this.#servers.push(server);
-    const connected = new Promise<Socket>((resolve) => {
-      server.once("connection", (socket) => {
-        this.#sockets.add(socket);
-        socket.on("error", () => {});
-        resolve(socket);
-        server.close();
-      });
-    });
-    const listening = new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(path, resolve);
-    });
-    return { listening, connected };
-  }
-
   /** Ends every process, closes every socket, removes every file that was only for the run, writes the end down. */
   async #clean(exit: ProcessExit | null, error: Error | null): Promise<void> {
     this.#abort.abort();
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const undo of this.#undo) undo();
     this.#qemu?.kill("SIGKILL");
     this.#tpm?.kill("SIGKILL");
     await Promise.all([this.#qemu?.ended, this.#tpm?.ended, this.#spare]);
     for (const timer of this.#timers) clearTimeout(timer);
-    for (const server of this.#servers) server.close();
-    for (const socket of this.#sockets) socket.destroy();
+    this.#sockets.close();
     const { directory, id, config } = this.instance;
     for (const name of RUN_FILES) {
       rmSync(join(directory, name), { recursive: true, force: true });
@@ -431,7 +375,7 @@ class Run implements RunningInstance {
       state: "exited",
       finishedAt: new Date().toISOString(),
       exit,
-      error: error === null ? null : record(error),
+      error: error === null ? null : errorRecord(error),
     });
     if (config.remove) eraseInstance(this.instance);
     this.#time("cleaned");
@@ -453,15 +397,4 @@ class Run implements RunningInstance {
 
 function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** An error as `instance.json` keeps it. */
-function record(error: Error): NonNullable<Instance["status"]["error"]> {
-  if (!(error instanceof ShelterError)) return { code: "BUG", kind: "bug", message: error.message };
-  return {
-    code: error.code,
-    kind: error.kind,
-    message: error.message,
-    ...(error.hint === undefined ? {} : { hint: error.hint }),
-  };
 }
