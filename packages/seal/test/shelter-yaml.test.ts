@@ -1,7 +1,6 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
 import { parseShelterYaml, SealError } from "../src/index.ts";
-import { Random } from "./support/random.ts";
 
 const MiB = 2 ** 20;
 
@@ -198,38 +197,3 @@ for (const [text, message, hint] of WRONG) {
     );
   });
 }
-
-test("random edits of a right file end in a configuration or a named error with a place", () => {
-  const random = new Random();
-  const right = `process: {cmd: [a, "b"], env: {A: x}}
-allow: {args: [[x, "*"]], mounts: [{target: /d}]}
-secrets:
-  - from: kbs:///a/b/c
-    file: /run/s
-    mode: 0400
-ports: [80]
-resources: {memory: 256MiB}
-`;
-  const signs = [..."{}[]:,-*&!|>'\"#%@`?\n \t\\0123/~é\u0000"];
-  let accepted = 0;
-  for (let i = 0; i < 2000; i++) {
-    const text = [...right];
-    for (let edits = 1 + random.below(4); edits > 0; edits--) {
-      text.splice(
-        random.below(text.length),
-        random.below(3),
-        ...(random.below(2) === 0 ? [random.pick(signs)] : []),
-      );
-    }
-    try {
-      parseShelterYaml(text.join(""), "f");
-      accepted++;
-    } catch (error) {
-      ok(
-        error instanceof SealError && /^f:[0-9]+:[0-9]+: /.test(error.message),
-        `seed ${random.seed}: ${String(error)}`,
-      );
-    }
-  }
-  ok(accepted > 0 && accepted < 2000, `seed ${random.seed}: ${accepted} accepted`);
-});

@@ -29,7 +29,11 @@ export function moduleName(path: string): string {
 
 /** Reads one module and the dependencies in its `.modinfo` section. */
 export function readModule(path: string): KernelModule {
-  const bytes = readFileSync(path);
+  return readModuleBytes(readFileSync(path), path);
+}
+
+/** As `readModule`, of bytes already read; `path` gives the name. */
+export function readModuleBytes(bytes: Uint8Array, path: string): KernelModule {
   const depends = new Set<string>();
   const before = new Set<string>();
   for (const entry of sectionOf(bytes, ".modinfo", path).split("\0")) {

@@ -7,6 +7,7 @@ const HEADER_SIZE = 8192; // what QEMU reads, patches and writes back
 const REAL_ADDRESS = 0x10000;
 const CMDLINE_ADDRESS = 0x20000;
 const ACPI_DATA_SIZE = 0x28000; // PCMachineClass.acpi_data_size since pc-q35-2.0
+const MAX_SECTIONS = 96; // as Windows' loader; each is hashed, and nothing says they do not overlap
 const CAN_USE_HEAP = 0x80;
 const XLF_CAN_BE_LOADED_ABOVE_4G = 1 << 1;
 
@@ -64,6 +65,7 @@ export function authenticodeDigest(image: Uint8Array, algorithm: "sha256" | "sha
   const pe = reader(0x3c).u32le();
   if (reader(pe).u32le() !== 0x4550) throw malformed("no PE signature");
   const sections = reader(pe + 6).u16le();
+  if (sections > MAX_SECTIONS) throw malformed(`${sections} sections`);
   const optionalSize = reader(pe + 20).u16le();
   const optional = pe + 24;
   const magic = reader(optional).u16le();
