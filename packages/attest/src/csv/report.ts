@@ -130,7 +130,7 @@ export function parseCsvReport(bytes: Uint8Array, wrapper?: CsvWrapper): CsvRepo
     refuse(`${bytes.byteLength} bytes, version ${version} has ${whole} or ${PAGE_SIZE}`);
   }
   const reader = new ByteReader(bytes, "csv report");
-  const mask = version === 1 ? bytes.slice(ANONCE_OFFSET, ANONCE_OFFSET + 4) : undefined;
+  const mask = version === 1 ? Uint8Array.from(bytes.subarray(ANONCE_OFFSET, ANONCE_OFFSET + 4)) : undefined;
   const take = (count: number): Uint8Array => {
     const part = reader.take(count);
     return mask === undefined ? part : unmask(part, mask);

@@ -144,7 +144,7 @@ function parseFirmware(r: ByteReader): SnpFirmware {
 function signaturePart(r: ByteReader, name: string): Uint8Array {
   const field = r.take(72);
   zero(field.subarray(48), `of signature ${name}`);
-  return field.slice(0, 48).reverse();
+  return Uint8Array.from(field.subarray(0, 48)).reverse();
 }
 
 /** Parses a report of version 2 to 5. Exactly 1184 bytes; reserved bytes must be zero. */

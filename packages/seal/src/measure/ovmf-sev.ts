@@ -41,7 +41,7 @@ export const OVMF_GUID = {
 /** A GUID of 16 bytes, the first three parts little-endian, as text. */
 export function guidText(bytes: Uint8Array): string {
   const part = (from: number, to: number, little: boolean): string => {
-    const slice = bytes.slice(from, to);
+    const slice = Uint8Array.from(bytes.subarray(from, to));
     return toHex(little ? slice.reverse() : slice);
   };
   return `${part(0, 4, true)}-${part(4, 6, true)}-${part(6, 8, true)}-${part(8, 10, false)}-${part(10, 16, false)}`;
