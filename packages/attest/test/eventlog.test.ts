@@ -69,7 +69,8 @@ function variable(name: string, value: Uint8Array): Buffer {
   const lengths = Buffer.alloc(16);
   lengths.writeBigUInt64LE(BigInt(name.length), 0);
   lengths.writeBigUInt64LE(BigInt(value.length), 8);
-  return Buffer.concat([Buffer.alloc(16, 0xaa), lengths, Buffer.from(name, "utf16le"), value]);
+  const global = Buffer.from("61dfe48bca93d211aa0d00e098032b8c", "hex");
+  return Buffer.concat([global, lengths, Buffer.from(name, "utf16le"), value]);
 }
 
 const SEPARATOR: Entry = { pcr: 4, type: EVENT.SEPARATOR, data: Buffer.alloc(4) };
@@ -132,6 +133,23 @@ test("believes no data that its digest does not cover", () => {
   assert.equal(checkContents(parsed, checks), false);
   assert.equal(checks.verdict("x", {}).outcome, "refused");
   assert.match(checks.checks[0]?.detail ?? "", /event 0 \(EV_EFI_VARIABLE_DRIVER_CONFIG, register 7\)/);
+});
+
+test("reads secure boot from the first event of a PCR 7 that is vouched for, and from nowhere else", () => {
+  const state = (entries: Entry[], vouched?: number[]): boolean | undefined =>
+    bootClaims(parseEventLog(log(...entries)), vouched && new Set(vouched)).secureBoot;
+  const off = { ...SECURE, data: variable("SecureBoot", Uint8Array.of(0)) };
+  assert.equal(state([VERSION, SECURE, SEPARATOR]), true);
+  assert.equal(state([off]), false);
+  assert.equal(state([off, SECURE]), false, "a later event by whoever ran later");
+  assert.equal(
+    state([{ ...off, type: EVENT.IPL }, SECURE]),
+    undefined,
+    "the type of an event is not measured",
+  );
+  assert.equal(state([{ ...SECURE, pcr: 8 }]), undefined);
+  assert.equal(state([SECURE], [0, 4]), undefined, "nobody vouches for PCR 7");
+  assert.equal(state([SECURE], [7]), true);
 });
 
 test("reads GRUB's texts with and without their zero, and only behind its prefixes", () => {

@@ -4,6 +4,7 @@ import type { CheckList } from "../verdict.ts";
 import { contentState } from "./content.ts";
 import { EVENT, type EventLog, eventTypeName } from "./log.ts";
 import { type Registers, replay } from "./replay.ts";
+import { readVariable } from "./variable.ts";
 import { explainLog } from "./words.ts";
 
 /**
@@ -63,22 +64,40 @@ export function checkContents(log: EventLog, checks: CheckList): boolean {
 
 /** What a log says in words about the boot, only out of data its digests cover. */
 export interface BootClaims {
+  /** Of PCR 7; undefined when the log does not show it beyond doubt. */
   readonly secureBoot: boolean | undefined;
   readonly firmwareVersion: string | undefined;
+  /** As the boot loader recorded it. */
   readonly commandLine: string | undefined;
 }
 
-/** Decodes the facts policies ask for; believe them only once the log's replay has been checked. */
-export function bootClaims(log: EventLog): BootClaims {
-  const explained = explainLog(log).filter((e) => e.verified);
+/**
+ * Decodes the facts policies ask for, out of registers somebody vouches for (`vouched`, all when
+ * absent); believe them only once the log's replay over those has been checked.
+ *
+ * The type of an event is not measured, and software started later can extend any register with the
+ * digest of any data. Secure boot is therefore read from the first event of PCR 7 alone, which
+ * firmware measures before anything else runs (PC Client Platform Firmware Profile, section 3.3.4.8).
+ */
+export function bootClaims(log: EventLog, vouched?: ReadonlySet<number>): BootClaims {
+  const counts = (pcr: number): boolean => vouched === undefined || vouched.has(pcr);
+  const explained = explainLog(log).filter((e) => e.verified && counts(e.event.pcr));
   const of = (start: string): string | undefined =>
     explained.find((e) => e.text.startsWith(start))?.text.slice(start.length);
-  const state = explained.find(
-    (e) => e.event.type === EVENT.EFI_VARIABLE_DRIVER_CONFIG && e.text.startsWith("secure boot is "),
-  );
+  const head = log.events.find((e) => e.pcr === SECURE_BOOT_PCR && e.type !== EVENT.NO_ACTION);
+  const variable =
+    head?.type === EVENT.EFI_VARIABLE_DRIVER_CONFIG && contentState(head) === "verified" && counts(head.pcr)
+      ? readVariable(head)
+      : undefined;
   return {
-    secureBoot: state === undefined ? undefined : state.text.endsWith("on"),
+    secureBoot:
+      variable?.name === "SecureBoot" && variable.guid === EFI_GLOBAL_VARIABLE
+        ? variable.data.length === 1 && variable.data[0] === 1
+        : undefined,
     firmwareVersion: of("firmware version "),
     commandLine: of("kernel command line "),
   };
 }
+
+const SECURE_BOOT_PCR = 7;
+const EFI_GLOBAL_VARIABLE = "8be4df61-93ca-11d2-aa0d-00e098032b8c";

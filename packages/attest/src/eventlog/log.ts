@@ -77,7 +77,6 @@ const MAX_LOG_SIZE = 16 * 1024 * 1024; // real ones reach 300 KiB; CCEL areas ar
 const MAX_EVENTS = 20_000;
 const MAX_PCR = 31;
 const SPEC_ID_AGILE = "Spec ID Event03\0";
-const SPEC_ID_LEGACY = "Spec ID Event00\0";
 const STARTUP_LOCALITY = "StartupLocality\0";
 
 /** Parses a whole log. Padding of 0xff or zeros, as ACPI tables have, may follow the last event. */
@@ -196,11 +195,6 @@ function startupLocality(events: readonly LogEvent[]): number {
   }
   // An H-CRTM measures before the TPM is started, at locality 4.
   return events.some((e) => e.type === EVENT.EFI_HCRTM_EVENT && e.pcr === 0) ? 4 : 0;
-}
-
-/** Whether a log's first event marks it as one with a header of the legacy form. */
-export function isLegacyHeader(event: LogEvent): boolean {
-  return event.type === EVENT.NO_ACTION && signatureOf(event.data) === SPEC_ID_LEGACY;
 }
 
 /** Digests of an event for people: the strongest bank's. */

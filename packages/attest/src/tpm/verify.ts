@@ -182,7 +182,10 @@ function judgeExpectations(request: TpmRequest, checks: CheckList): void {
     checkReferences(expectations.references, evidence.quote.pcrSelect, values, evidence.eventLog, checks);
   }
   if (expectations?.secureBoot !== undefined) {
-    const state = evidence.eventLog === undefined ? undefined : bootClaims(evidence.eventLog).secureBoot;
+    const state =
+      evidence.eventLog === undefined
+        ? undefined
+        : bootClaims(evidence.eventLog, quotedPcrs(evidence)).secureBoot;
     checks.add({
       name: "secure-boot",
       ok: state === expectations.secureBoot,
@@ -216,9 +219,14 @@ function claimsOf(evidence: TpmEvidence): Record<string, unknown> {
     restart_count: quote.restartCount,
     safe: quote.safe,
     sig_alg: signatureName(signature),
-    ...(eventLog === undefined ? {} : { boot: bootClaims(eventLog) }),
+    ...(eventLog === undefined ? {} : { boot: bootClaims(eventLog, quotedPcrs(evidence)) }),
     ...(ekCertificate === undefined ? {} : { tpm: tpmIdentity(ekCertificate) }),
   };
+}
+
+/** PCRs the quote vouches for; what a log says about others is the guest's word. */
+function quotedPcrs({ quote }: TpmEvidence): ReadonlySet<number> {
+  return new Set(quote.pcrSelect.flatMap((s) => s.pcrs));
 }
 
 function soleOrList<T>(list: readonly T[]): T | readonly T[] {
