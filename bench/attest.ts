@@ -115,8 +115,7 @@ function bareDcap(quoteBytes: Uint8Array, collateral: DcapCollateral): Work {
   const quote = parseQuote(quoteBytes);
   const [pck, ca, root] = parseCertificates(quote.certification.data);
   const [tcbSigning] = collateral.tcbInfoChain;
-  const [pckCrl, rootCrl] = collateral.crls;
-  const { tcbInfo, qeIdentity } = collateral;
+  const { pckCrl, rootCrl, tcbInfo, qeIdentity } = collateral;
   const attestation = p256Key(quote.attestationKey);
   if (!pck || !ca || !root || !tcbSigning || !pckCrl || !rootCrl || !tcbInfo || !qeIdentity || !attestation) {
     throw new Error("evidence without all of its parts");

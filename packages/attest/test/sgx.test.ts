@@ -235,6 +235,18 @@ describe("sgx: quotes of a forged platform under a pinned root", () => {
     });
   }
 
+  it("does not take a CRL of another authority for the one that is due", () => {
+    const forged = forge();
+    const { rootCrl } = forged.collateral;
+    const swapped = judge(
+      forged,
+      {},
+      { collateral: { ...forged.collateral, ...present({ pckCrl: rootCrl }) } },
+    );
+    assert.equal(swapped.outcome, "untrusted");
+    assert.match(failures(swapped), /pck-crl-issuer/);
+  });
+
   it("picks the first level at or below the platform, whatever the order in the document", () => {
     const tcbLevels = [
       level("OutOfDate", [1], 1, undefined, ["OLD"]),

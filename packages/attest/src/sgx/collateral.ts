@@ -25,7 +25,8 @@ export class DcapCollateral {
   readonly qeIdentityChain: readonly Certificate[];
   readonly pckChain: readonly Certificate[];
   readonly pckCrlChain: readonly Certificate[];
-  readonly crls: readonly Crl[];
+  readonly pckCrl: Crl | undefined;
+  readonly rootCrl: Crl | undefined;
 
   constructor(files: DcapFiles) {
     const chain = (bytes: Uint8Array | undefined, what: string): readonly Certificate[] =>
@@ -36,10 +37,12 @@ export class DcapCollateral {
     this.qeIdentityChain = chain(files.qeIdentityChain, "qe identity chain");
     this.pckChain = chain(files.pckChain, "pck chain");
     this.pckCrlChain = chain(files.pckCrlChain, "pck crl chain");
-    this.crls = [
-      ...(files.pckCrl === undefined ? [] : [parseCrl(files.pckCrl, "pck crl")]),
-      ...(files.rootCrl === undefined ? [] : [parseCrl(files.rootCrl, "root crl")]),
-    ];
+    this.pckCrl = files.pckCrl && parseCrl(files.pckCrl, "pck crl");
+    this.rootCrl = files.rootCrl && parseCrl(files.rootCrl, "root crl");
+  }
+
+  get crls(): readonly Crl[] {
+    return [this.pckCrl, this.rootCrl].filter((crl) => crl !== undefined);
   }
 
   /** Every certificate that may stand between a leaf and the root. */

@@ -3,7 +3,9 @@ import { describe, ShelterError, sameBytes, toHex } from "@shelter/base";
 import type { Check, CheckList } from "../verdict.ts";
 import {
   type Certificate,
+  type Crl,
   isPem,
+  type Name,
   parseCertificate,
   parseCertificates,
   parsePemBlocks,
@@ -247,6 +249,11 @@ class Platform {
     this.#untrusted(name, expected.test(claimed), { claimed, expected: text });
   }
 
+  #fromIssuer(name: string, crl: Crl | undefined, issuer: Name): void {
+    if (crl === undefined) return;
+    this.#untrusted(name, crl.issuer.key === issuer.key, { claimed: crl.issuer.text, expected: issuer.text });
+  }
+
   judgePck(pck: Pck, quote: Quote): void {
     const { certificate } = pck;
     const path = this.#chain(certificate, [...this.#collateral.intermediates, ...this.#carried], "pck-chain");
@@ -257,6 +264,9 @@ class Platform {
       /^Intel SGX PCK (Platform|Processor) CA$/,
       "Intel SGX PCK Platform or Processor CA",
     );
+    // A CRL of another authority, though perfectly signed, says nothing about this platform.
+    this.#fromIssuer("pck-crl-issuer", this.#collateral.pckCrl, certificate.issuer);
+    this.#fromIssuer("root-crl-issuer", this.#collateral.rootCrl, path.at(-1)?.subject ?? certificate.issuer);
     this.#untrusted(
       "qe-report-signature",
       verifyP256(certificateP256Key(certificate), quote.qeReport.bytes, quote.qeReportSignature),
