@@ -4,7 +4,7 @@ import { type CorpusVerdict, corpusVerdict, differingFields } from "./conformanc
 import { CorpusError, type CorpusItem, readCorpus, readFiles } from "./conformance/corpus.ts";
 import { judgeEvidenceItem } from "./conformance/evidence.ts";
 import { judgeLogItem } from "./conformance/log.ts";
-import { judgeVectorsItem } from "./conformance/measure.ts";
+import { judgeVectorsItem, reproduceLaunch } from "./conformance/measure.ts";
 import { judgeRootItem } from "./conformance/root.ts";
 
 /** What came of one item. */
@@ -21,9 +21,11 @@ export interface ItemResult {
 
 /** Judges one item of a corpus and compares with what the corpus expects. */
 export function judgeItem(directory: string, item: CorpusItem): ItemResult {
+  let files: RoleFiles;
   let verdict: Verdict;
   try {
-    verdict = judge(item, readFiles(directory, item));
+    files = readFiles(directory, item);
+    verdict = judge(item, files);
   } catch (error) {
     // What could not be judged agrees with nothing.
     if (!(error instanceof ShelterError)) throw error;
@@ -33,6 +35,8 @@ export function judgeItem(directory: string, item: CorpusItem): ItemResult {
   const expected = typeof item.expected["verdict"] === "string" ? item.expected["verdict"] : "";
   const failed = verdict.checks.filter((c) => !c.ok);
   const differences = ours === expected ? [] : [`expected ${expected}`];
+  if (item.expected["launch_digest_reproduced"] === true)
+    differences.push(...launchDifferences(item, files, verdict));
   // Claims of evidence whose form does not hold were never read.
   if (verdict.outcome !== "malformed") differences.push(...fieldDifferences(item, verdict));
   return {
@@ -52,6 +56,19 @@ function fieldDifferences(item: CorpusItem, verdict: Verdict): string[] {
   if (fields !== undefined && fields !== null) Object.assign(expected, fields);
   if (tcb_status !== undefined && tcb_status !== null) expected["tcb_status"] = tcb_status;
   return differingFields(expected, verdict.claims).map((path) => `field ${path}`);
+}
+
+/** Whether the measurement is the one our prediction makes of the item's launch inputs. */
+function launchDifferences(item: CorpusItem, files: RoleFiles, verdict: Verdict): string[] {
+  const inputs = files["launch_inputs"];
+  if (inputs === undefined) return [`${item.id} has no launch_inputs`];
+  try {
+    const predicted = reproduceLaunch(inputs);
+    return predicted === verdict.claims["measurement"] ? [] : [`launch digest predicted as ${predicted}`];
+  } catch (error) {
+    if (!(error instanceof ShelterError)) throw error;
+    return [`launch digest not predicted: ${describe(error)}`];
+  }
 }
 
 function reason(check: Check): string {

@@ -13,6 +13,7 @@ import {
   toHex,
 } from "@shelter/base";
 import {
+  CPU_SIGNATURES,
   kernelHashes,
   mrTd,
   type OvmfImage,
@@ -164,4 +165,50 @@ function judgeMrtd(vector: JsonObject, named: Named, checks: CheckList): void {
       expected,
     });
   }
+}
+
+const SEV_HASH_TABLE = "7255371f-3a3b-4b04-927b-1da6efa8d454";
+const SEV_ES_RESET = "00f771de-1a7e-4fcb-890e-68c77e2fb44e";
+
+/** The launch digest a guest must have had, out of an item's `launch_inputs`: firmware by its digest and sections. */
+export function reproduceLaunch(launchInputs: Uint8Array): string {
+  const inputs = parseJson(new TextDecoder().decode(launchInputs), "launch inputs") as JsonObject;
+  const number = (key: string): Uint8Array => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32LE(Number(inputs[key]));
+    return bytes;
+  };
+  const list = inputs["ovmf_sections"];
+  if (!Array.isArray(list)) throw new CorpusError("CORPUS_MALFORMED", "launch inputs: no ovmf_sections");
+  const sections = (list as JsonObject[]).map((section) => ({
+    gpa: Number(section["gpa"]),
+    size: Number(section["size"]),
+    type: Number(section["section_type"]),
+  }));
+  const cmdline = createHash("sha256")
+    .update(`${String(inputs["base_cmdline"])}\0`)
+    .digest();
+  return toHex(
+    snpLaunchDigest({
+      firmware: {
+        data: new Uint8Array(),
+        gpa: 0,
+        table: new Map([
+          [SEV_HASH_TABLE, number("sev_hashes_table_gpa")],
+          [SEV_ES_RESET, number("sev_es_reset_eip")],
+        ]),
+        sections,
+      },
+      firmwareDigest: fromHex(String(inputs["ovmf_hash"])),
+      kernel: {
+        kernel: fromHex(String(inputs["kernel_hash"])),
+        initrd: fromHex(String(inputs["initrd_hash"])),
+        cmdline,
+      },
+      vcpus: Number(inputs["vcpus"]),
+      vmm: "qemu",
+      cpuSignature: CPU_SIGNATURES[String(inputs["vcpu_type"])] ?? 0,
+      guestFeatures: BigInt(Number(inputs["guest_features"])),
+    }),
+  );
 }
