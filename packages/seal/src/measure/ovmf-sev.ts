@@ -24,7 +24,7 @@ export interface OvmfImage {
 
 const FOUR_GIB = 0x1_0000_0000;
 const MAX_FIRMWARE_SIZE = 64 * 2 ** 20;
-const MAX_SECTIONS = 256;
+const MAX_SECTIONS = 64; // real firmware has under 10
 const PAGE = 4096;
 const FOOTER_OFFSET = 32 + 18; // the reset vector's 32 bytes, then length and GUID of the footer
 

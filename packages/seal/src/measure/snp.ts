@@ -31,6 +31,7 @@ export interface SnpLaunch {
 const PAGE = 4096;
 const SIZE = 48;
 const MAX_VCPUS = 4096;
+const MAX_SECTION_BYTES = 2 ** 26; // real sections lie between 8 and 9 MiB of guest memory
 /** Address under which every VMSA is entered: -1, page aligned, 52 bits. */
 const VMSA_GPA = 0xfffffffff000n;
 const PAGE_TYPE = { normal: 1, vmsa: 2, zero: 3, unmeasured: 4, secrets: 5, cpuid: 6 } as const;
@@ -81,7 +82,7 @@ export function snpFirmwareDigest(firmware: OvmfImage): Uint8Array {
 
 function addSection(digest: LaunchDigest, section: SevSection, launch: SnpLaunch): void {
   const { gpa, size, type } = section;
-  if (gpa % PAGE !== 0 || size % PAGE !== 0 || size > 2 ** 30) {
+  if (gpa % PAGE !== 0 || size % PAGE !== 0 || size > MAX_SECTION_BYTES) {
     throw firmwareError(`a section of ${size} bytes at 0x${gpa.toString(16)}`);
   }
   switch (type) {

@@ -32,7 +32,7 @@ export interface TdxFirmware {
 
 const MAX_SECTIONS = 64;
 const PAGE = 4096n;
-const MAX_SECTION_BYTES = 1n << 32n;
+const MAX_TOTAL = 1n << 28n; // real firmware measures 16 MiB at most
 
 /** Reads firmware with TDX metadata (TDVF). */
 export function readTdxFirmware(data: Uint8Array): TdxFirmware {
@@ -47,6 +47,7 @@ export function readTdxFirmware(data: Uint8Array): TdxFirmware {
     throw firmwareError(`TDX metadata "${signature}" of version ${version} with ${count} sections`);
   }
   const sections: TdvfSection[] = [];
+  let total = 0n;
   for (let i = 0; i < count; i++) {
     const section = {
       dataOffset: r.u32le(),
@@ -57,8 +58,15 @@ export function readTdxFirmware(data: Uint8Array): TdxFirmware {
       attributes: r.u32le(),
     };
     const { dataOffset, rawSize, gpa, memorySize } = section;
-    const pages = gpa % PAGE === 0n && memorySize % PAGE === 0n && memorySize <= MAX_SECTION_BYTES;
-    if (!pages || BigInt(rawSize) > memorySize || dataOffset + rawSize > data.byteLength) {
+    // Memory that is added later and not measured costs nothing, however large.
+    if ((section.attributes & 3) !== 2) total += memorySize;
+    const pages = gpa % PAGE === 0n && memorySize % PAGE === 0n && gpa + memorySize < 1n << 52n;
+    if (
+      !pages ||
+      total > MAX_TOTAL ||
+      BigInt(rawSize) > memorySize ||
+      dataOffset + rawSize > data.byteLength
+    ) {
       throw firmwareError(`TDX section ${i} of ${memorySize} bytes at 0x${gpa.toString(16)}`);
     }
     sections.push(section);

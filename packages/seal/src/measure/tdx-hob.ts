@@ -1,3 +1,4 @@
+import { firmwareError } from "./ovmf-sev.ts";
 import { TDVF_SECTION, type TdxFirmware, tdvfSection } from "./tdx-firmware.ts";
 
 const LOW_MEMORY_LIMIT = 0xb0000000; // past it QEMU's q35 splits memory at 2 GiB
@@ -23,7 +24,11 @@ function memoryRanges(firmware: TdxFirmware, memory: bigint): Range[] {
     .sort((a, b) => (a.start < b.start ? -1 : 1));
   const ranges: Range[] = [];
   let at = 0n;
+  const low = memory < BigInt(LOW_MEMORY_LIMIT) ? memory : LOW_MEMORY;
   for (const range of taken) {
+    if (range.start < at || range.end > low) {
+      throw firmwareError(`TDX sections overlap, or do not fit into ${memory} bytes of memory`);
+    }
     if (range.start > at) ranges.push({ start: at, end: range.start, accepted: false });
     ranges.push(range);
     at = range.end;

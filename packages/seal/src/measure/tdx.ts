@@ -25,12 +25,14 @@ export function mrTd(firmware: TdxFirmware, order: PageOrder): Uint8Array {
     const { gpa, memorySize, attributes } = section;
     const measured = (attributes & 1) !== 0;
     const added = (attributes & 2) === 0;
-    const content = Buffer.alloc(measured ? Number(memorySize) : 0);
-    if (measured) content.set(tdvfContent(firmware, section));
+    if (!measured && !added) continue;
+    const content = tdvfContent(firmware, section);
+    const chunk = Buffer.alloc(CHUNK);
     const extend = (page: bigint): void => {
       for (let at = page; measured && at < page + PAGE; at += BigInt(CHUNK)) {
         record(hash, "MR.EXTEND", gpa + at);
-        hash.update(content.subarray(Number(at), Number(at) + CHUNK));
+        chunk.fill(0).set(content.subarray(Number(at), Number(at) + CHUNK));
+        hash.update(chunk);
       }
     };
     for (let page = 0n; page < memorySize; page += PAGE) {
