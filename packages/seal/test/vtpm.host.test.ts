@@ -154,17 +154,32 @@ const PCR0: readonly [number, number, string][] = [
   [1, 8192, "c501c20076e9fced2e4b00cef62aa471dad27b6fc9037a3aa99ec41d6feaa6bf"],
 ];
 
+// The same with `-cpu max,vendor=GenuineIntel,phys-bits=40`.
+const PCR0_INTEL: readonly [number, number, string][] = [
+  [1, 256, "38076278a9f7fe4f6c78241ce5797bf36d704adeef699596bf831117469ebae4"],
+  [1, 8192, "41f9eff921e7ac191944cc499cafd3081429bf15eed43163b21aed325aa94098"],
+];
+
 test("register 0 is predicted for every shape that was booted, and reference values hold them", {
   skip,
 }, async (t) => {
   const { directory, identity } = await printing(scratch(t), "disk");
   const shapes = PCR0.map(([cpus, memory]) => ({ cpus, memory: memory * MiB }));
-  const reference = await referenceValues("demo", { imageDirectory: directory, platform: "vtpm" }, shapes);
+  const request = { imageDirectory: directory, platform: "vtpm" } as const;
+  const reference = await referenceValues("demo", request, shapes);
   deepEqual([reference.version, reference.workload, reference.image], [1, "demo", identity]);
+  const values = reference.values.map((v) => [v.shape.cpus, v.shape.memory / MiB, v.pcrs["0"]]);
   deepEqual(
-    reference.values.map((v) => [v.shape.cpus, v.shape.memory / MiB, v.pcrs["0"]]),
+    values.filter((_, i) => i % 2 === 0),
     PCR0,
   );
+  for (const recorded of PCR0_INTEL)
+    ok(
+      values.some((v) => v.join() === recorded.join()),
+      `no value ${recorded.join()}`,
+    );
+  const processor = { physBits: 40, vendor: "AuthenticAMD" } as const;
+  equal((await referenceValues("demo", { ...request, processor }, shapes)).values.length, shapes.length);
   deepEqual(Object.keys(reference.values[0]?.pcrs ?? {}), ["0", "1", "2", "3", "4", "5", "6", "7", "9"]);
 });
 

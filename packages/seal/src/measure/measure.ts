@@ -1,7 +1,7 @@
 import { SealError } from "../errors.ts";
 import { readRecord } from "../store/store.ts";
 import type { MachineShape, Measurement, MeasureRequest, ReferenceValues } from "./measurement.ts";
-import { measureVtpm } from "./vtpm.ts";
+import { measureVtpm, PROCESSORS } from "./vtpm.ts";
 
 /** Predicts what a platform will report of booting this image on this machine. */
 export async function measure(request: MeasureRequest): Promise<Measurement> {
@@ -24,7 +24,10 @@ export async function measure(request: MeasureRequest): Promise<Measurement> {
   }
 }
 
-/** What a broker needs to recognise this image on machines of these shapes. */
+/**
+ * What a broker needs to recognise this image on machines of these shapes: any one of a shape's values is right. A
+ * `vtpm` guest has one for each processor the host may have, unless one is asked for.
+ */
 export async function referenceValues(
   workload: string,
   request: Omit<MeasureRequest, "cpus" | "memory">,
@@ -32,9 +35,13 @@ export async function referenceValues(
 ): Promise<ReferenceValues> {
   const { identity } = readRecord(request.imageDirectory);
   const values: ReferenceValues["values"][number][] = [];
+  const processors =
+    request.processor === undefined && request.platform === "vtpm" ? PROCESSORS : [request.processor];
   for (const shape of shapes) {
-    const { platform, pcrs } = await measure({ ...request, ...shape });
-    values.push({ platform, shape, pcrs });
+    for (const processor of processors) {
+      const { platform, pcrs } = await measure({ ...request, ...shape, processor });
+      values.push({ platform, shape, pcrs });
+    }
   }
   return { version: 1, workload, image: identity, values };
 }

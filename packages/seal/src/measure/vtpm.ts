@@ -9,8 +9,14 @@ import type { Measurement, MeasureRequest, PredictedEvent, Processor } from "./m
 import { DEFAULT_FIRMWARE, type Firmware, readFirmware } from "./ovmf.ts";
 import { platformInfo } from "./platform-info.ts";
 
-/** `@shelter/vm` starts this processor, emulated; also an AMD one under KVM. */
-const DEFAULT_PROCESSOR: Processor = { physBits: 40, vendor: "AuthenticAMD" };
+/**
+ * The processors a guest of `@shelter/vm` may have: emulation and AMD hosts show the first, Intel hosts with KVM the
+ * second, whose address width the firmware does not believe.
+ */
+export const PROCESSORS: readonly [Processor, ...Processor[]] = [
+  { physBits: 40, vendor: "AuthenticAMD" },
+  { physBits: 40, vendor: "GenuineIntel" },
+];
 
 const GLOBAL = "61dfe48bca93d211aa0d00e098032b8c"; // EFI_GLOBAL_VARIABLE, mixed endian
 const SECURITY = "cbb219d73a3d9645a3bcdad00e67656f"; // EFI_IMAGE_SECURITY_DATABASE
@@ -50,7 +56,7 @@ export async function measureVtpm(request: MeasureRequest): Promise<Measurement>
     throw new SealError("IMAGE_DAMAGED", "malformed", `${imageDirectory} lists no initrd`);
   const firmware = await readFirmware(request.firmware ?? DEFAULT_FIRMWARE);
   const shape = { cpus, memory };
-  const pei = peiInMemory(firmware, platformInfo(shape, request.processor ?? DEFAULT_PROCESSOR));
+  const pei = peiInMemory(firmware, platformInfo(shape, request.processor ?? PROCESSORS[0]));
   const kernel = readFileSync(join(imageDirectory, "kernel"));
 
   const events: PredictedEvent[] = [];
