@@ -1,6 +1,14 @@
-import { fuzz, TARGETS } from "../packages/attest/test/tpm-fuzz.ts";
+import { everyAzureBit, fuzz, TARGETS } from "../packages/attest/test/tpm-fuzz.ts";
 
 // node fuzz/attest-tpm.fuzz.ts [seconds] [seed]: certificates, TPM structures, event logs, Azure, detection.
+// node fuzz/attest-tpm.fuzz.ts bits: every bit of one Azure sample.
+if (process.argv[2] === "bits") {
+  for (const [role, bytes] of Object.entries(everyAzureBit())) {
+    console.log(`${role}: accepted with a change in bytes ${bytes.join(", ") || "none"}`);
+  }
+  process.exit(0);
+}
+
 const names = Object.keys(TARGETS);
 const seconds = Number(process.argv[2] ?? 60) / names.length;
 const seed = Number(process.argv[3] ?? Date.now() % 2 ** 31);

@@ -173,8 +173,7 @@ test("judges Azure evidence only when its JSON and the files beside it agree", {
     const changed = Uint8Array.from(files["hcl_report"] ?? []);
     changed[at] = (changed[at] ?? 0) ^ 0x04;
     // The paravisor's header is not covered by anything and says nothing that is believed.
-    if (at >= 4 && at < 32) continue;
-    if (at >= 1216 && at < 1224) continue;
+    if ((at >= 4 && at < 8) || (at >= 12 && at < 32) || (at >= 1220 && at < 1224)) continue;
     assert.notEqual(alone({ hcl_report: changed }), "accepted", `byte ${at}`);
   }
 });

@@ -251,3 +251,33 @@ export function fuzz(
   }
   return { tried, accepted };
 }
+
+/**
+ * Flips every bit of an Azure item's signed files, one at a time; gives the bytes of each file whose
+ * change was accepted all the same.
+ */
+export function everyAzureBit(): Readonly<Record<string, readonly number[]>> {
+  const item = corpusItem("tpm", "az-snp-milan-v1");
+  const roles = ["hcl_report", "tpm_quote", "tpm_signature", "vek", "ca", "root"];
+  const files = Object.fromEntries(roles.map((role) => [role, corpusFile(item, role)]));
+  const judge = (changed: Record<string, Uint8Array>): string =>
+    judgeRoles({
+      platform: "az-snp-vtpm",
+      files: { ...files, ...changed },
+      at: new Date(item.verify_at),
+      expect: { reportData: Buffer.from("challenge") },
+    }).outcome;
+  if (judge({}) !== "accepted") throw new Error("the base is not accepted");
+  const accepted: Record<string, number[]> = {};
+  for (const role of ["hcl_report", "tpm_quote", "tpm_signature"]) {
+    const base = files[role] ?? new Uint8Array();
+    const found = new Set<number>();
+    for (let bit = 0; bit < base.length * 8; bit++) {
+      const mutant = Uint8Array.from(base);
+      mutant[bit >> 3] = (mutant[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      if (judge({ [role]: mutant }) === "accepted") found.add(bit >> 3);
+    }
+    accepted[role] = [...found];
+  }
+  return accepted;
+}

@@ -27,11 +27,12 @@ export interface HclReport {
 const MAGIC = "HCLA";
 const HEADER_SIZE = 32;
 const HARDWARE_REPORT_SIZE = 1184;
+const DATA_HEADER_SIZE = 20;
 const MAX_VAR_DATA = 64 * 1024;
 const REPORT_TYPES: Readonly<Record<number, "snp" | "tdx">> = { 2: "snp", 4: "tdx" };
 const HASHES: Readonly<Record<number, string>> = { 1: "sha256", 2: "sha384", 3: "sha512" };
 /** vTPM NV space is larger than the report; what lies behind is zeros and belongs to nobody. */
-const MAX_SIZE = HEADER_SIZE + HARDWARE_REPORT_SIZE + 20 + MAX_VAR_DATA;
+const MAX_SIZE = HEADER_SIZE + HARDWARE_REPORT_SIZE + DATA_HEADER_SIZE + MAX_VAR_DATA;
 
 function bad(message: string, cause?: unknown): AzureError {
   return new AzureError("HCL_REPORT_MALFORMED", `hcl report: ${message}`, { cause });
@@ -44,13 +45,17 @@ export function parseHclReport(bytes: Uint8Array): HclReport {
   const magic = Buffer.from(reader.take(4)).toString("latin1");
   if (magic !== MAGIC) throw bad(`magic ${JSON.stringify(magic)} is not ${MAGIC}`);
   const version = reader.u32le();
-  reader.skip(HEADER_SIZE - 8);
+  const reportSize = reader.u32le();
+  reader.skip(HEADER_SIZE - 12); // request type, status, reserved: said by the host, believed by nobody
   const hardwareReport = reader.take(HARDWARE_REPORT_SIZE);
-  reader.u32le(); // size of the data with this header
+  const dataSize = reader.u32le();
   reader.u32le(); // version
   const reportType = reader.u32le();
   const hashType = reader.u32le();
   const varData = reader.take(reader.u32le());
+  if (dataSize !== DATA_HEADER_SIZE + varData.length || reportSize !== reader.offset) {
+    throw bad(`sizes ${reportSize} and ${dataSize} do not fit ${varData.length} bytes of runtime data`);
+  }
   const kind = REPORT_TYPES[reportType];
   const hash = HASHES[hashType];
   if (kind === undefined) throw bad(`report type ${reportType} is neither SNP (2) nor TDX (4)`);
