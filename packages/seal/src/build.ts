@@ -67,6 +67,16 @@ export async function build(
       `expected kbs:///repository/type/tag, have ${JSON.stringify(encryption.uri.slice(0, 200))}`,
     );
   }
+  if (encryption !== undefined && options.shape === "initrd") {
+    throw new SealError(
+      "KEY_MALFORMED",
+      "usage",
+      "an encrypted root needs a disk, a root in the initrd has none",
+      {
+        hint: "build with -T disk",
+      },
+    );
+  }
   const assets = openAssets(options.assets ?? assetsDirectory());
   const store = new ImageStore(options.state);
   const source = await openSource(options.source);

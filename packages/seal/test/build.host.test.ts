@@ -191,6 +191,10 @@ test("an encrypted root holds no plain text, and is the same for the same key on
     join(sealed.directory, "root.verity"),
     verity?.rootHash ?? "",
   ]);
+  await rejects(build({ ...options, encryption, shape: "initrd" }), {
+    code: "KEY_MALFORMED",
+    hint: "build with -T disk",
+  });
   await rejects(build({ ...options, encryption: { uri: "file:///x", key } }), {
     code: "KEY_MALFORMED",
     kind: "usage",
