@@ -114,6 +114,7 @@ test("notices an event removed, added, swapped or with another digest", () => {
   assert.equal(judge(log(VERSION, SECURE, ones, SEPARATOR)), false);
   assert.equal(judge(log(VERSION, SECURE, SEPARATOR, ones, ones)), false);
   assert.equal(judge(log(VERSION, SECURE, { ...SEPARATOR, of: Buffer.from("x") }, ones)), false);
+  assert.equal(judge(log(SECURE, SEPARATOR, ones)), false, "all events of PCR 0 removed");
   // A log about no register anyone vouches for shows nothing.
   assert.equal(judge(log({ ...SEPARATOR, pcr: 9 })), false);
 });

@@ -10,6 +10,7 @@ import {
   endorsementKey,
   makeCredential,
   parseCertificate,
+  parsePcrBanks,
   parseTpm2bPublic,
   parseTpmEvidence,
   parseTpmQuote,
@@ -266,6 +267,22 @@ test("refuses SHA-1 signatures, foreign keys, wrong curves and zero or oversized
     signature: sign("sha256", quote.raw, small.privateKey),
   } as const;
   assert.equal(verifyTpmSignature(small.publicKey, weak, quote.raw), false);
+});
+
+test("reads PCR values of several banks or of one, and refuses what is neither", () => {
+  const value = "ab".repeat(32);
+  for (const json of [{ sha256: { 4: value } }, { 4: value }]) {
+    assert.equal(toHex(parsePcrBanks(json).get("sha256")?.get(4) ?? new Uint8Array()), value);
+  }
+  for (const json of [
+    [],
+    { md5: { 4: value } },
+    { sha256: { 32: value } },
+    { sha256: { 4: "zz" } },
+    { 4: value, x: value },
+  ]) {
+    assert.throws(() => parsePcrBanks(json), { code: "TPM_EVIDENCE_MALFORMED" });
+  }
 });
 
 test("parses the evidence of docs/formats.md and names what is wrong with others", () => {

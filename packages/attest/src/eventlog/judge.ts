@@ -7,24 +7,44 @@ import { type Registers, replay } from "./replay.ts";
 import { readVariable } from "./variable.ts";
 import { explainLog } from "./words.ts";
 
+/** What of a log is judged, and how its registers are called. */
+export interface ReplayOptions {
+  /** `PCR` unless told. */
+  readonly register?: string;
+  /**
+   * Registers that only events can have changed: one of these that is not in its first state must
+   * have events. `firmware` (the default) are PCR 0 to 7, since later ones are also extended by
+   * software that keeps its own log; `all` is for logs that are complete.
+   */
+  readonly complete?: "firmware" | "all";
+}
+
+const LAST_FIRMWARE_PCR = 7;
+
 /**
  * Checks a log against trusted register values of one bank: each register the log speaks about must
- * come out as claimed, so an event removed, added, swapped or altered shows. Registers without
- * events, and registers nobody vouches for, are not judged here.
+ * come out as claimed, so an event removed, added, swapped or altered shows, and so does a register
+ * all of whose events were removed. Registers nobody vouches for are not judged here.
  */
 export function checkReplay(
   log: EventLog,
   bank: TpmHash,
   values: Registers,
   checks: CheckList,
-  register = "PCR",
+  options: ReplayOptions = {},
 ): boolean {
+  const { register = "PCR", complete = "firmware" } = options;
   const computed = replay(log, bank);
   const wrong: string[] = [];
   let compared = 0;
-  for (const [pcr, value] of computed) {
-    const claimed = values.get(pcr);
-    if (claimed === undefined) continue;
+  for (const [pcr, claimed] of values) {
+    const value = computed.get(pcr);
+    if (value === undefined) {
+      const explained = complete === "all" || pcr <= LAST_FIRMWARE_PCR;
+      if (explained && !untouched(claimed))
+        wrong.push(`${register} ${pcr} is ${toHex(claimed)} without any event`);
+      continue;
+    }
     compared++;
     if (!sameBytes(value, claimed)) {
       wrong.push(`${register} ${pcr} replays to ${toHex(value)}, the value is ${toHex(claimed)}`);
@@ -40,8 +60,15 @@ export function checkReplay(
     failure: "untrusted",
     claimed: `${log.events.length} events`,
     detail:
-      compared === 0 ? `the event log speaks about no register of the ${bank} bank that is known` : detail,
+      compared === 0 && wrong.length === 0
+        ? `the event log speaks about no register of the ${bank} bank that is known`
+        : detail,
   });
+}
+
+/** Whether a register still holds what it started with. */
+function untouched(value: Uint8Array): boolean {
+  return value.every((b) => b === 0) || value.every((b) => b === 0xff);
 }
 
 /** Checks that no event shows data other than what was measured. Replay alone cannot see that. */

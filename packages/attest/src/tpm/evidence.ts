@@ -92,9 +92,20 @@ function pcrValue(value: Json | undefined, what: string, size?: number): Uint8Ar
 
 const BANKS: ReadonlySet<string> = new Set<TpmHash>(["sha1", "sha256", "sha384", "sha512", "sm3"]);
 
-/** PCR values as `{"sha256": {"0": "<hex>"}}`. */
+/** Hex digits of a value to its bank, for values that do not name it. */
+const BANK_BY_DIGITS: Readonly<Record<number, TpmHash>> = {
+  40: "sha1",
+  64: "sha256",
+  96: "sha384",
+  128: "sha512",
+};
+
+/** PCR values as `{"sha256": {"0": "<hex>"}}`, or of one bank as `{"0": "<hex>"}`. */
 export function parsePcrBanks(json: Json): PcrBanks {
   if (!isObject(json)) throw new TpmError("TPM_EVIDENCE_MALFORMED", "PCR values: not an object");
+  const [first] = Object.values(json);
+  const only = typeof first === "string" ? BANK_BY_DIGITS[first.length] : undefined;
+  if (only !== undefined) return parsePcrBanks({ [only]: json });
   const banks = new Map<TpmHash, Map<number, Uint8Array>>();
   for (const [bank, values] of Object.entries(json)) {
     if (!BANKS.has(bank) || !isObject(values)) {
