@@ -7,4 +7,4 @@ pub mod jwe;
 pub mod marshal;
 mod tpm;
 
-pub use broker::fetch;
+pub use broker::{fetch, testify};

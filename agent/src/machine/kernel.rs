@@ -22,16 +22,28 @@ pub fn mount_basics() -> Result<(), Failure> {
         attach(kind, target, kind, flags, None)?;
     }
     // Ctrl-Alt-Del of a virtual keyboard asks us (SIGINT, ignored) and no longer reboots by itself.
-    set_cad_enabled(false).map_err(|e| Failure::guest(format_args!("cannot disable ctrl-alt-del: {e}")))
+    set_cad_enabled(false)
+        .map_err(|e| Failure::guest(format_args!("cannot disable ctrl-alt-del: {e}")))
 }
 
 /// Mounts one file system, making its directory first where that is missing.
-pub fn attach(source: &str, target: &str, kind: &str, flags: MsFlags, data: Option<&str>) -> Result<(), Failure> {
+pub fn attach(
+    source: &str,
+    target: &str,
+    kind: &str,
+    flags: MsFlags,
+    data: Option<&str>,
+) -> Result<(), Failure> {
     if !Path::new(target).is_dir() {
-        fs::create_dir_all(target).map_err(|e| Failure::guest(format_args!("cannot make {target}: {e}")))?;
+        fs::create_dir_all(target)
+            .map_err(|e| Failure::guest(format_args!("cannot make {target}: {e}")))?;
     }
-    mount(Some(source), target, Some(kind), flags, data)
-        .map_err(|e| Failure::guest(format_args!("cannot mount {kind} at {target}: {}", e.desc())))
+    mount(Some(source), target, Some(kind), flags, data).map_err(|e| {
+        Failure::guest(format_args!(
+            "cannot mount {kind} at {target}: {}",
+            e.desc()
+        ))
+    })
 }
 
 /// Turns the machine off; returns only where that is not allowed.

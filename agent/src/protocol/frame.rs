@@ -121,7 +121,11 @@ impl Decoder {
         };
         let payload = payload.to_vec();
         self.start += HEADER + length;
-        Ok(Some(Frame { kind, stream, payload }))
+        Ok(Some(Frame {
+            kind,
+            stream,
+            payload,
+        }))
     }
 }
 

@@ -50,7 +50,9 @@ impl<'de> DeserializeSeed<'de> for Strict {
 
 impl Strict {
     fn deeper<E: de::Error>(&self) -> Result<usize, E> {
-        self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))
+        self.depth
+            .checked_sub(1)
+            .ok_or_else(|| E::custom("nested too deep"))
     }
 }
 
@@ -70,7 +72,9 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Value::from(v))
     }
     fn visit_f64<E: de::Error>(self, v: f64) -> Result<Value, E> {
-        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("not a number"))
+        Number::from_f64(v)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("not a number"))
     }
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {
         Ok(Value::String(v.to_owned()))
@@ -113,14 +117,21 @@ impl Members {
     /// `path` names the object in errors: `process.user`.
     pub fn of(path: &str, value: Value) -> Result<Self, JsonError> {
         match value {
-            Value::Object(map) => Ok(Self { path: path.to_owned(), map }),
+            Value::Object(map) => Ok(Self {
+                path: path.to_owned(),
+                map,
+            }),
             _ => Err(JsonError::Value(path.to_owned(), "an object")),
         }
     }
 
     /// The full name of a member.
     pub fn name(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     /// An error about a member.
@@ -135,7 +146,9 @@ impl Members {
 
     /// A member of any type.
     pub fn value(&mut self, key: &str) -> Result<Value, JsonError> {
-        self.map.remove(key).ok_or_else(|| JsonError::Missing(self.name(key)))
+        self.map
+            .remove(key)
+            .ok_or_else(|| JsonError::Missing(self.name(key)))
     }
 
     /// A string of `min` to `max` UTF-8 bytes.
@@ -147,8 +160,17 @@ impl Members {
     }
 
     /// As `string`, if it is there.
-    pub fn optional_string(&mut self, key: &str, min: usize, max: usize) -> Result<Option<String>, JsonError> {
-        if self.has(key) { self.string(key, min, max).map(Some) } else { Ok(None) }
+    pub fn optional_string(
+        &mut self,
+        key: &str,
+        min: usize,
+        max: usize,
+    ) -> Result<Option<String>, JsonError> {
+        if self.has(key) {
+            self.string(key, min, max).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// A whole number from `min` to `max`.
@@ -173,7 +195,9 @@ impl Members {
 
     /// True or false.
     pub fn boolean(&mut self, key: &str) -> Result<bool, JsonError> {
-        self.value(key)?.as_bool().ok_or_else(|| self.refuse(key, "true or false"))
+        self.value(key)?
+            .as_bool()
+            .ok_or_else(|| self.refuse(key, "true or false"))
     }
 
     /// Bytes in padded base64, at most `max` once decoded.
@@ -194,12 +218,22 @@ impl Members {
     }
 
     /// An array of at most `count` strings of `min` to `max` bytes without NUL.
-    pub fn texts(&mut self, key: &str, count: usize, min: usize, max: usize) -> Result<Vec<String>, JsonError> {
+    pub fn texts(
+        &mut self,
+        key: &str,
+        count: usize,
+        min: usize,
+        max: usize,
+    ) -> Result<Vec<String>, JsonError> {
         let items = self.array(key, count)?;
         items
             .into_iter()
             .map(|item| match item {
-                Value::String(text) if (min..=max).contains(&text.len()) && !text.contains('\0') => Ok(text),
+                Value::String(text)
+                    if (min..=max).contains(&text.len()) && !text.contains('\0') =>
+                {
+                    Ok(text)
+                }
                 _ => Err(self.refuse(key, "an array of strings within bounds")),
             })
             .collect()

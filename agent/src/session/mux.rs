@@ -39,7 +39,9 @@ impl fmt::Display for MuxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WindowExceeded(stream) => write!(f, "data past the window of stream {stream}"),
-            Self::WindowOverflow(stream) => write!(f, "the window of stream {stream} grows past {MAX_WINDOW}"),
+            Self::WindowOverflow(stream) => {
+                write!(f, "the window of stream {stream} grows past {MAX_WINDOW}")
+            }
             Self::DataAfterClose(stream) => write!(f, "data behind the close of stream {stream}"),
             Self::StreamLimit => write!(f, "more than {MAX_STREAMS} streams"),
             Self::StreamReused(stream) => write!(f, "stream {stream} was used before"),
@@ -66,7 +68,11 @@ pub struct Stream {
 impl Stream {
     /// Bytes we may send now.
     pub fn credit(&self) -> usize {
-        if self.guest_closed { 0 } else { self.credit as usize }
+        if self.guest_closed {
+            0
+        } else {
+            self.credit as usize
+        }
     }
 
     /// Notes that `length` bytes were sent.
@@ -143,7 +149,10 @@ impl Mux {
             return Err(MuxError::DataAfterClose(id));
         }
         let length = payload.len() as u32;
-        stream.granted = stream.granted.checked_sub(length).ok_or(MuxError::WindowExceeded(id))?;
+        stream.granted = stream
+            .granted
+            .checked_sub(length)
+            .ok_or(MuxError::WindowExceeded(id))?;
         stream.incoming.extend(payload);
         Ok(true)
     }

@@ -105,14 +105,21 @@ impl Session {
         if endpoint.held.is_empty() {
             self.scratch.resize(MAX_FUSE, 0);
             match read(&endpoint.fd, &mut self.scratch) {
-                Ok(length) => endpoint.held.extend_from_slice(self.scratch.get(..length).unwrap_or_default()),
+                Ok(length) => endpoint
+                    .held
+                    .extend_from_slice(self.scratch.get(..length).unwrap_or_default()),
                 // ENOENT: the request was withdrawn before we read it.
                 Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOENT) => return,
                 Err(_) => return self.reset(id, "the mount is gone"),
             }
         }
         let length = endpoint.held.len().min(stream.credit());
-        for chunk in endpoint.held.get(..length).unwrap_or_default().chunks(crate::protocol::frame::MAX_DATA) {
+        for chunk in endpoint
+            .held
+            .get(..length)
+            .unwrap_or_default()
+            .chunks(crate::protocol::frame::MAX_DATA)
+        {
             self.channel.queue(Kind::Data, id, chunk);
         }
         endpoint.held.drain(..length);
@@ -120,7 +127,11 @@ impl Session {
     }
 }
 
-fn push_bytes(endpoint: &mut Endpoint, stream: &mut super::mux::Stream, mut grant: impl FnMut(u32)) -> Outcome {
+fn push_bytes(
+    endpoint: &mut Endpoint,
+    stream: &mut super::mux::Stream,
+    mut grant: impl FnMut(u32),
+) -> Outcome {
     if let Role::Socket(connecting @ true) = &mut endpoint.role {
         match getsockopt(&endpoint.fd, sockopt::SocketError) {
             Ok(0) => *connecting = false,
@@ -160,7 +171,11 @@ fn push_bytes(endpoint: &mut Endpoint, stream: &mut super::mux::Stream, mut gran
     }
 }
 
-fn push_fuse(endpoint: &mut Endpoint, stream: &mut super::mux::Stream, mut grant: impl FnMut(u32)) -> Outcome {
+fn push_fuse(
+    endpoint: &mut Endpoint,
+    stream: &mut super::mux::Stream,
+    mut grant: impl FnMut(u32),
+) -> Outcome {
     let length = stream.incoming.len();
     endpoint.assembly.extend(stream.incoming.drain(..));
     if let Some(more) = stream.consumed(length) {
@@ -182,5 +197,9 @@ fn push_fuse(endpoint: &mut Endpoint, stream: &mut super::mux::Stream, mut grant
             Err(_) => return Outcome::Reset("not a FUSE answer"),
         }
     }
-    if stream.host_closed { Outcome::Reset("the mount is closed") } else { Outcome::Open }
+    if stream.host_closed {
+        Outcome::Reset("the mount is closed")
+    } else {
+        Outcome::Open
+    }
 }

@@ -64,6 +64,9 @@ export function composeManifest(facts: ImageFacts, yaml: ShelterConfig): Omit<Ma
   return manifest;
 }
 
+/** Reading more than this before anything runs takes too long to be done unasked. */
+const MAX_CHECKED_WHOLE = 256 * MiB;
+
 /** The whole manifest. A root in memory gets the memory it takes, unless `shelter.yaml` says how much there is. */
 export function withRoot(part: Omit<Manifest, "root">, root: Root, yaml: ShelterConfig): Manifest {
   let memory = part.resources.memory;
@@ -72,7 +75,12 @@ export function withRoot(part: Omit<Manifest, "root">, root: Root, yaml: Shelter
     const need = Math.ceil((3 * root.squashfs.size) / (64 * MiB)) * 64 * MiB;
     memory = Math.min(DEFAULT_MEMORY + need, LIMITS.memory[1]);
   }
-  return { ...part, resources: { ...part.resources, memory }, root };
+  const check = yaml.root.check ?? (root.squashfs.size <= MAX_CHECKED_WHOLE ? "whole" : "lazy");
+  return {
+    ...part,
+    resources: { ...part.resources, memory },
+    root: root.shape === "disk" ? { ...root, check } : root,
+  };
 }
 
 function mergeEnv(

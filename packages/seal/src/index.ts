@@ -22,6 +22,7 @@ export {
   type Manifest,
   type MountGrant,
   type Root,
+  type RootCheck,
   type Secret,
   type Shape,
   type User,

@@ -166,9 +166,17 @@ function secret(field: Field): Secret {
 }
 
 function root(field: Field): Root {
-  const { shape, squashfs, verity, encryption } = field.object("shape", "squashfs", "verity", "encryption");
+  const { shape, squashfs, verity, check, encryption } = field.object(
+    "shape",
+    "squashfs",
+    "verity",
+    "check",
+    "encryption",
+  );
   if (shape.value !== "disk" && shape.value !== "initrd") throw shape.wrong("disk or initrd");
   if (verity.absent !== (shape.value === "initrd")) throw field.wrong("verity exactly for shape disk");
+  if (!verity.absent && check.value !== "whole" && check.value !== "lazy") throw check.wrong("whole or lazy");
+  if (verity.absent && !check.absent) throw field.wrong("check only for shape disk");
   const { size, digest } = squashfs.object("size", "digest");
   const tree = verity.absent ? undefined : verity.object("rootHash", "salt", "dataBlocks", "hashSize");
   const sealed = encryption.absent ? undefined : encryption.object("key", "cipher", "sectorSize");
@@ -189,6 +197,7 @@ function root(field: Field): Root {
         hashSize: tree.hashSize.number(),
       },
     }),
+    ...(tree && { check: check.value === "lazy" ? "lazy" : "whole" }),
     ...(sealed && { encryption: { key: sealed.key.text(), cipher: "aes-xts-plain64", sectorSize: 4096 } }),
   };
 }

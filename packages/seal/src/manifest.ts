@@ -23,6 +23,9 @@ export type User = { readonly uid: number; readonly gid: number; readonly groups
 /** Where the root lives: on a verity disk, or in the initrd. */
 export type Shape = "disk" | "initrd";
 
+/** `whole`: an altered byte anywhere is found before anything is proved; `lazy`: when it is read. */
+export type RootCheck = "whole" | "lazy";
+
 /** The root file system as the guest must find it. */
 export type Root = {
   readonly shape: Shape;
@@ -33,6 +36,8 @@ export type Root = {
     readonly dataBlocks: number;
     readonly hashSize: number;
   };
+  /** Shape `disk`: whether the guest reads all of it through verity before it attests. */
+  readonly check?: RootCheck;
   readonly encryption?: {
     readonly key: string;
     readonly cipher: "aes-xts-plain64";

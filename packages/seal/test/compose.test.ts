@@ -24,7 +24,21 @@ const ROOT: Manifest["root"] = {
   shape: "disk",
   squashfs: { size: 4096, digest: `sha256:${"1".repeat(64)}` as Manifest["root"]["squashfs"]["digest"] },
   verity: { rootHash: "2".repeat(64), salt: "3".repeat(64), dataBlocks: 1, hashSize: 8192 },
+  check: "whole",
 };
+test("a root is checked whole before attesting, unless it is large or shelter.yaml says otherwise", () => {
+  const check = (yaml: string, size: number): string | undefined => {
+    const config = parseShelterYaml(yaml, "shelter.yaml");
+    return withRoot(composeManifest(FACTS, config), { ...ROOT, squashfs: { ...ROOT.squashfs, size } }, config)
+      .root.check;
+  };
+  equal(check("", 256 * 2 ** 20), "whole");
+  equal(check("", 256 * 2 ** 20 + 4096), "lazy");
+  equal(check("root: {check: whole}", 2 ** 40), "whole");
+  equal(check("root: {check: lazy}", 4096), "lazy");
+  throws(() => check("root: {check: maybe}", 4096), { message: /shelter.yaml:1:15: expected whole or lazy/ });
+});
+
 const compose = (yaml: string, facts = FACTS): Omit<Manifest, "root"> =>
   composeManifest(facts, parseShelterYaml(yaml, "shelter.yaml"));
 
@@ -101,6 +115,20 @@ test("a root in memory gets memory for itself unless shelter.yaml says how much 
   equal(withRoot(compose(""), ROOT, yaml).resources.memory, 256 * MiB);
   const fixed = parseShelterYaml("resources: {memory: 300MiB}", "");
   equal(withRoot(composeManifest(FACTS, fixed), initrd, fixed).resources.memory, 300 * MiB);
+});
+
+test("a root is read whole before anything is proved where that is quick, unless shelter.yaml says otherwise", () => {
+  const of = (size: number, yaml: string): string | undefined => {
+    const { check, ...root } = ROOT;
+    const config = parseShelterYaml(yaml, "");
+    equal(check, "whole");
+    return withRoot(composeManifest(FACTS, config), { ...root, squashfs: { ...root.squashfs, size } }, config)
+      .root.check;
+  };
+  equal(of(256 * MiB, ""), "whole");
+  equal(of(256 * MiB + 4096, ""), "lazy");
+  equal(of(256 * MiB + 4096, "root: {check: whole}"), "whole");
+  equal(of(4096, "root: {check: lazy}"), "lazy");
 });
 
 test("a manifest's bytes decode to what they were made from", () => {

@@ -13,6 +13,7 @@ test("an empty file, an empty map and a file of comments are the safe defaults",
       network: { outbound: false },
       resources: { cpus: 1, writable: 64 * MiB },
       capabilities: { add: [], drop: [] },
+      root: {},
     });
   }
 });
@@ -39,6 +40,7 @@ ports: [6379, 80/tcp, 80]
 network: {outbound: true}
 resources: {memory: 1GiB, cpus: 2, writable: 128m}
 capabilities: {add: [net_admin, CAP_SYS_TIME], drop: [KILL]}
+root: {check: lazy}
 `,
     "shelter.yaml",
   );
@@ -72,13 +74,14 @@ capabilities: {add: [net_admin, CAP_SYS_TIME], drop: [KILL]}
     network: { outbound: true },
     resources: { memory: 1024 * MiB, cpus: 2, writable: 128 * MiB },
     capabilities: { add: ["CAP_NET_ADMIN", "CAP_SYS_TIME"], drop: ["CAP_KILL"] },
+    root: { check: "lazy" },
   });
 });
 
 const WRONG: readonly [string, string, string?][] = [
   [
     "proces: {}",
-    '1:1: expected one of process, allow, secrets, ports, network, resources, capabilities, have "proces"',
+    '1:1: expected one of process, allow, secrets, ports, network, resources, capabilities, root, have "proces"',
     "did you mean process?",
   ],
   [
@@ -165,12 +168,13 @@ const WRONG: readonly [string, string, string?][] = [
     '1:22: expected a capability, have "NET_ADMN"',
     "did you mean NET_ADMIN?",
   ],
+  ["root: {check: never}", '1:15: expected whole or lazy for root.check, have "never"'],
   ["a: 1\na: 2", "2:1: expected each name once, have it twice"],
   ["a: &x [1]\nb: *x", "1:7: expected a value, have the anchor &x"],
   ["process: !!set {a}", "1:16: expected a value, have the tag tag:yaml.org,2002:set"],
   [
     "[]",
-    "1:1: expected a map with process, allow, secrets, ports, network, resources, capabilities, have a list",
+    "1:1: expected a map with process, allow, secrets, ports, network, resources, capabilities, root, have a list",
   ],
   ["- ".repeat(100_000), "expected at most 16 levels, have more"],
   ["[".repeat(100_000), "expected at most 16 levels, have more"],

@@ -1,4 +1,4 @@
-import type { ArgvGrant, MountGrant, Secret } from "../manifest.ts";
+import type { ArgvGrant, MountGrant, RootCheck, Secret } from "../manifest.ts";
 import { CAPABILITIES, findCapability } from "./capability.ts";
 import { nearest, readYaml, type YamlValue } from "./reader.ts";
 import { parseSize } from "./size.ts";
@@ -26,6 +26,7 @@ export type ShelterConfig = {
   readonly network: { readonly outbound: boolean };
   readonly resources: { readonly memory?: number; readonly cpus: number; readonly writable: number };
   readonly capabilities: { readonly add: readonly string[]; readonly drop: readonly string[] };
+  readonly root: { readonly check?: RootCheck };
 };
 
 /** Bounds of what a manifest may hold; the guest has the same. */
@@ -63,12 +64,22 @@ export function isResourceUri(text: string): boolean {
 }
 
 function readConfig(root: YamlValue): ShelterConfig {
-  const top = root.map(["process", "allow", "secrets", "ports", "network", "resources", "capabilities"]);
+  const top = root.map([
+    "process",
+    "allow",
+    "secrets",
+    "ports",
+    "network",
+    "resources",
+    "capabilities",
+    "root",
+  ]);
   const process = top.process?.map(["entrypoint", "cmd", "env", "cwd", "user"]) ?? {};
   const allow = top.allow?.map(["args", "env", "exec", "stdin", "tty", "mounts"]) ?? {};
   const network = top.network?.map(["outbound"]) ?? {};
   const resources = top.resources?.map(["memory", "cpus", "writable"]) ?? {};
   const capabilities = top.capabilities?.map(["add", "drop"]) ?? {};
+  const { check } = top.root?.map(["check"]) ?? {};
   return {
     process: {
       ...(process.entrypoint && { entrypoint: readArgv(process.entrypoint) }),
@@ -97,7 +108,14 @@ function readConfig(root: YamlValue): ShelterConfig {
       add: capabilities.add === undefined ? [] : readCapabilities(capabilities.add),
       drop: capabilities.drop === undefined ? [] : readCapabilities(capabilities.drop),
     },
+    root: { ...(check && { check: readCheck(check) }) },
   };
+}
+
+function readCheck(value: YamlValue): RootCheck {
+  const text = value.text("whole or lazy");
+  if (text !== "whole" && text !== "lazy") throw value.wrong("whole or lazy");
+  return text;
 }
 
 function readArgv(value: YamlValue): string[] {

@@ -26,7 +26,7 @@ function manifestBytes(): Uint8Array {
   const verity = { rootHash: "2".repeat(64), salt: "3".repeat(64), dataBlocks: 1, hashSize: 8192 };
   return encodeManifest({
     ...part,
-    root: { shape: "disk", squashfs: { size: 4096, digest: digest(1) }, verity },
+    root: { shape: "disk", squashfs: { size: 4096, digest: digest(1) }, verity, check: "whole" },
   });
 }
 
