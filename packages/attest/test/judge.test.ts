@@ -178,6 +178,21 @@ test("judges Azure evidence only when its JSON and the files beside it agree", {
   }
 });
 
+test("refuses a trust domain's event log that shows data other than what was measured", { skip }, () => {
+  const id = "tdx-v4-00806f-gce-cos113-ccel";
+  const item = corpusItem("tdx", id);
+  const files = Object.fromEntries(Object.keys(item.files).map((role) => [role, corpusFile(item, role)]));
+  const judge = (ccel: Uint8Array | undefined) =>
+    judgeRoles({ platform: "tdx", files: { ...files, ccel }, at: new Date(item.verify_at), expect: {} })
+      .outcome;
+  assert.equal(judge(files["ccel"]), "accepted");
+  const forged = Uint8Array.from(files["ccel"] ?? []);
+  const at = Buffer.from(forged).indexOf(Buffer.from("Exit Boot Services Invocation"));
+  assert.ok(at > 0);
+  forged[at] = 0x65;
+  assert.equal(judge(forged), "refused");
+});
+
 test("reads expectations, and refuses keys and values it would not compare", () => {
   const read = parseExpectations(
     '{"nonce":"00ff","measurements":["aa"],"pcrs":[{"4":"AB"}],"allowDebug":true}',

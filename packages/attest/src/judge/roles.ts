@@ -1,6 +1,7 @@
 import { describe, fromHex, ShelterError } from "@shelter/base";
 import { verifyCca } from "../cca/index.ts";
 import { parseCsvEvidence, verifyCsv } from "../csv/index.ts";
+import { checkContents, parseEventLog } from "../eventlog/index.ts";
 import { verifyNitro } from "../nitro/index.ts";
 import { verifySgx } from "../sgx/index.ts";
 import { verifySnp } from "../snp/index.ts";
@@ -33,11 +34,11 @@ function judge(request: RoleRequest): Verdict {
     case "snp":
       return judgeSnp(request);
     case "tdx":
-      return judgeTdx(request);
+      return withLogContents(judgeTdx(request), request.files);
     case "sgx":
       return judgeSgx(request);
     case "csv":
-      return judgeCsv(request);
+      return withLogContents(judgeCsv(request), request.files);
     case "tpm":
       return judgeTpmFiles(request);
     case "az-snp-vtpm":
@@ -50,6 +51,17 @@ function judge(request: RoleRequest): Verdict {
     default:
       return request.platform satisfies never;
   }
+}
+
+/** The verdict, and whether a binary event log beside the evidence shows the data that was measured. */
+function withLogContents(verdict: Verdict, files: RoleFiles): Verdict {
+  const log = files["ccel"] ?? files["event_log"];
+  const json = log?.find((b) => b > 0x20) === 0x5b;
+  if (log === undefined || json || verdict.outcome === "malformed") return verdict;
+  const checks = new CheckList();
+  checks.adopt(verdict);
+  checkContents(parseEventLog(log), checks);
+  return checks.verdict(verdict.platform, verdict.claims);
 }
 
 function judgeSnp({ files, at, expect }: RoleRequest): Verdict {
