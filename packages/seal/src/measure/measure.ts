@@ -24,6 +24,9 @@ export async function measure(request: MeasureRequest): Promise<Measurement> {
   }
 }
 
+/** Characters of a description that a broker takes. */
+const MAX_WHAT = 1024;
+
 /**
  * What a broker needs to recognise this image on machines of these shapes: any one of a shape's values is right. A
  * `vtpm` guest has one for each processor the host may have, unless one is asked for.
@@ -39,8 +42,17 @@ export async function referenceValues(
     request.processor === undefined && request.platform === "vtpm" ? PROCESSORS : [request.processor];
   for (const shape of shapes) {
     for (const processor of processors) {
-      const { platform, pcrs } = await measure({ ...request, ...shape, processor });
-      values.push({ platform, shape, pcrs });
+      const { platform, pcrs, events } = await measure({ ...request, ...shape, processor });
+      values.push({
+        platform,
+        shape,
+        pcrs,
+        events: events.map(({ pcr, digest, description }) => ({
+          pcr,
+          digest,
+          what: description.slice(0, MAX_WHAT),
+        })),
+      });
     }
   }
   return { version: 1, workload, image: identity, values };

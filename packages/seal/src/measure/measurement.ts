@@ -57,5 +57,7 @@ export type ReferenceValues = {
     readonly platform: MeasuredPlatform;
     readonly shape: MachineShape;
     readonly pcrs: { readonly [pcr: string]: string };
+    /** What the registers are made of: only for saying in words what differs. */
+    readonly events: readonly { readonly pcr: number; readonly digest: string; readonly what: string }[];
   }[];
 };
