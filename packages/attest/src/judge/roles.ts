@@ -9,7 +9,7 @@ import { verifyTdx } from "../tdx/index.ts";
 import { CheckList, type Verdict } from "../verdict.ts";
 import { judgeAzureFiles } from "./azure.ts";
 import type { Expectations } from "./expectations.ts";
-import { dcapFiles, need, type RoleRequest } from "./files.ts";
+import { dcapFiles, need, type RoleFiles, type RoleRequest } from "./files.ts";
 import { present } from "./present.ts";
 import { judgeTpmFiles } from "./tpm.ts";
 
