@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { type BoundChild, startBound, tailOf } from "./child.ts";
 import { VmError } from "./errors.ts";
 import { findProgram } from "./host.ts";
+import { keepOneBank } from "./tpm-banks.ts";
 
 /** Ready TPMs kept for the runs to come. */
 const SPARES = 1;
@@ -95,6 +96,7 @@ export class TpmFactory {
       if (end.code !== 0) {
         throw new VmError("TPM_SETUP", "unavailable", `swtpm_setup failed: ${tailOf(log, 600)}`);
       }
+      keepOneBank(directory);
     } finally {
       abort?.removeEventListener("abort", stop);
       rmSync(log, { force: true });
