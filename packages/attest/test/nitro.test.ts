@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { createPrivateKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import {
   AWS_NITRO_ROOT,
@@ -131,6 +133,13 @@ test("prints every field under AWS's names", { skip }, () => {
   );
 });
 
+test("a timestamp the fuzzer found, past all dates, is malformed for judging and printing", () => {
+  const file = join(import.meta.dirname, "../../../fuzz/corpus/nitro-timestamp-past-dates.cbor");
+  const document = new Uint8Array(readFileSync(file));
+  assert.deepEqual(failed({ document, at: new Date(0), expect: { maximumAge: 1 } }), ["document-form"]);
+  assert.throws(() => renderNitro(document), { kind: "malformed", message: /timestamp is 8876092670073144/ });
+});
+
 // A document around what a test wants, signed by a key of ours under a certificate of the corpus.
 
 const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-384" });
@@ -174,6 +183,7 @@ const SHAPES: readonly (readonly [string, Members, RegExp])[] = [
   ["another digest", { digest: "SHA256" }, /digest is "SHA256"/],
   ["a zero time", { timestamp: 0 }, /timestamp is 0/],
   ["a negative time", { timestamp: -1 }, /timestamp is -1/],
+  ["a time past all dates", { timestamp: 8.64e15 + 1 }, /timestamp is 8640000000000001/],
   ["a time in text", { timestamp: "1" }, /timestamp is "1"/],
   ["no registers", { pcrs: new Pairs([]) }, /no map with registers/],
   ["registers in a list", { pcrs: [] }, /no map with registers/],

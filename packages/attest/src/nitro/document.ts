@@ -37,6 +37,7 @@ const MAX_PUBLIC_KEY = 1024;
 const MAX_USER_DATA = 1024; // 512 in the specification, 1 KiB in the newer module's limits
 const MAX_NONCE = 1024;
 const MAX_PCR = 31;
+const MAX_TIMESTAMP = 8.64e15; // milliseconds; past this there is no date (ECMA-262, "Time Values")
 const PCR_SIZES: Readonly<Record<string, number>> = { SHA256: 32, SHA384: 48, SHA512: 64 };
 
 const fail = (why: string): NitroError => new NitroError(`nitro document: ${why}`);
@@ -54,7 +55,7 @@ export function parseNitroDocument(bytes: Uint8Array): NitroDocument {
   const size = PCR_SIZES[digest];
   if (size === undefined || digest !== "SHA384")
     throw fail(`digest is ${JSON.stringify(digest)}, expected SHA384`);
-  const timestamp = fields.integer("timestamp", "timestamp", Number.MAX_SAFE_INTEGER);
+  const timestamp = fields.integer("timestamp", "timestamp", MAX_TIMESTAMP);
   if (timestamp === 0) throw fail("timestamp is 0");
   return {
     cose,
