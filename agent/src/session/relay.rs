@@ -108,8 +108,9 @@ impl Session {
                 Ok(length) => endpoint
                     .held
                     .extend_from_slice(self.scratch.get(..length).unwrap_or_default()),
-                // ENOENT: the request was withdrawn before we read it.
-                Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOENT) => return,
+                // ENOENT: the request was withdrawn before we read it. EPERM: it is not mounted yet, which the
+                // container's own process does while this one runs on.
+                Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOENT | Errno::EPERM) => return,
                 Err(_) => return self.reset(id, "the mount is gone"),
             }
         }
