@@ -37,49 +37,25 @@ pub fn run() -> Result<(), Failure> {
     report(&mut channel, step);
     let mut session = Session::new(channel);
     if let Err(failure) = boot(&mut session, &mut modules, &mut step) {
-        session.channel().say(&ToHost::Failed {
-            code: failure.code,
-            message: &failure.message,
-            step,
-        });
+        session.channel().say(&ToHost::Failed { code: failure.code, message: &failure.message, step });
     }
     farewell(session.channel());
     Ok(())
 }
 
 fn report(channel: &mut Channel, step: &str) {
-    channel.say(&ToHost::Step {
-        step,
-        ms: uptime_ms(),
-    });
+    channel.say(&ToHost::Step { step, ms: uptime_ms() });
 }
 
-fn boot(
-    session: &mut Session,
-    modules: &mut Modules,
-    step: &mut &'static str,
-) -> Result<(), Failure> {
+fn boot(session: &mut Session, modules: &mut Modules, step: &mut &'static str) -> Result<(), Failure> {
     *step = "manifest";
-    let Boot {
-        manifest: bytes,
-        attest,
-        time,
-        run,
-    } = wait_boot(session)?;
+    let Boot { manifest: bytes, attest, time, run } = wait_boot(session)?;
     set_if_unset(time);
     let measured = read_measured(&bytes);
-    let Measured {
-        manifest,
-        capabilities,
-        root_hash,
-    } = testified(session, attest, measured)?;
+    let Measured { manifest, capabilities, root_hash } = testified(session, attest, measured)?;
     report(session.channel(), step);
     if let Err(refusal) = check_run(&manifest, &run) {
-        session.channel().say(&ToHost::Refused {
-            process: 1,
-            reason: &refusal.reason,
-            key: refusal.key,
-        });
+        session.channel().say(&ToHost::Refused { process: 1, reason: &refusal.reason, key: refusal.key });
         session.channel().say(&ToHost::Bye);
         return Ok(());
     }
@@ -92,12 +68,7 @@ fn boot(
     let released = secrets::obtain(session, &manifest, attest, step)?;
 
     *step = "process";
-    root::enter(
-        modules,
-        &manifest,
-        &root,
-        released.disk_key.as_ref().map(|key| key.as_slice()),
-    )?;
+    root::enter(modules, &manifest, &root, released.disk_key.as_ref().map(|key| key.as_slice()))?;
     network::loopback()?;
     if manifest.outbound {
         network::outbound(modules)?;
@@ -129,10 +100,7 @@ struct Measured {
 fn read_measured(bytes: &[u8]) -> Result<Measured, Failure> {
     let cmdline = fs::read_to_string("/proc/cmdline").map_err(Failure::guest)?;
     let cmdline = Cmdline::parse(&cmdline).map_err(|e| Failure::new("CMDLINE_REFUSED", e))?;
-    let digest: String = Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let digest: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
     if digest != cmdline.manifest {
         return Err(Failure::new(
             "MANIFEST_MISMATCH",
@@ -144,24 +112,13 @@ fn read_measured(bytes: &[u8]) -> Result<Measured, Failure> {
     }
     let manifest = Manifest::parse(bytes).map_err(|e| Failure::new(e.code(), e))?;
     let capabilities = Capabilities::parse(&manifest.capabilities).map_err(|name| {
-        Failure::new(
-            "MANIFEST_UNSUPPORTED",
-            format_args!("manifest: no capability is called {name:?}"),
-        )
+        Failure::new("MANIFEST_UNSUPPORTED", format_args!("manifest: no capability is called {name:?}"))
     })?;
-    Ok(Measured {
-        manifest,
-        capabilities,
-        root_hash: cmdline.root,
-    })
+    Ok(Measured { manifest, capabilities, root_hash: cmdline.root })
 }
 
 /// Passes a result on; a failure is told to the broker first, where there is one.
-fn testified<T>(
-    session: &mut Session,
-    attest: bool,
-    result: Result<T, Failure>,
-) -> Result<T, Failure> {
+fn testified<T>(session: &mut Session, attest: bool, result: Result<T, Failure>) -> Result<T, Failure> {
     if let Err(failure) = &result
         && attest
     {
@@ -195,10 +152,7 @@ fn open_streams(session: &mut Session, run: &Run) -> Result<(), Failure> {
     session.open(&ids)
 }
 
-type Mounts = (
-    Vec<(crate::protocol::message::MountPoint, OwnedFd)>,
-    Vec<(u32, OwnedFd)>,
-);
+type Mounts = (Vec<(crate::protocol::message::MountPoint, OwnedFd)>, Vec<(u32, OwnedFd)>);
 
 /// Opens a FUSE device per mount: one copy for whoever mounts it, one to relay.
 fn open_mounts(modules: &mut Modules, run: &Run) -> Result<Mounts, Failure> {
@@ -229,11 +183,5 @@ fn main_spec(manifest: &Manifest, run: &Run, secrets: &[String]) -> Spec {
     let mut env = process.env.clone();
     env.extend(run.env.iter().cloned());
     env.extend(secrets.iter().cloned());
-    Spec {
-        argv,
-        env,
-        tty: run.tty,
-        size: run.size,
-        stdin: run.stdin,
-    }
+    Spec { argv, env, tty: run.tty, size: run.size, stdin: run.stdin }
 }

@@ -12,10 +12,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with its reason.
     pub fn new(code: &'static str, reason: impl fmt::Display) -> Self {
-        Self {
-            code,
-            message: escape(&reason.to_string()),
-        }
+        Self { code, message: escape(&reason.to_string()) }
     }
 
     /// The guest's own set-up failed.
@@ -39,9 +36,7 @@ impl fmt::Display for Failure {
 pub fn escape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control()
-            || ('\u{202a}'..='\u{202e}').contains(&c)
-            || ('\u{2066}'..='\u{2069}').contains(&c)
+        if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c)
         {
             plain.extend(c.escape_default());
         } else {

@@ -30,12 +30,7 @@ struct Instruction {
 }
 
 fn op(code: u8, target: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction {
-        code,
-        registers: source << 4 | target,
-        offset,
-        immediate,
-    }
+    Instruction { code, registers: source << 4 | target, offset, immediate }
 }
 
 const MOVE: u8 = 0xBF;
@@ -135,11 +130,6 @@ pub fn refuse_inbound() -> io::Result<()> {
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<i32> {
     // SAFETY: the structure is the beginning of union bpf_attr for the command, as long as said; what it points
     // at outlives the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, attributes, std::mem::size_of::<T>()) };
-    if result < 0 {
-        Err(Errno::last().into())
-    } else {
-        Ok(result as i32)
-    }
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, std::mem::size_of::<T>()) };
+    if result < 0 { Err(Errno::last().into()) } else { Ok(result as i32) }
 }

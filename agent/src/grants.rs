@@ -39,16 +39,8 @@ pub fn grants_argv<S: AsRef<str>>(grants: &[Vec<String>], argv: &[S]) -> bool {
             Some((last, fixed)) if last == "**" => (fixed, true),
             _ => (grant.as_slice(), false),
         };
-        let long_enough = if open {
-            argv.len() >= fixed.len()
-        } else {
-            argv.len() == fixed.len()
-        };
-        long_enough
-            && fixed
-                .iter()
-                .zip(argv)
-                .all(|(pattern, text)| matches(pattern, text.as_ref()))
+        let long_enough = if open { argv.len() >= fixed.len() } else { argv.len() == fixed.len() };
+        long_enough && fixed.iter().zip(argv).all(|(pattern, text)| matches(pattern, text.as_ref()))
     })
 }
 
@@ -62,9 +54,7 @@ pub fn grants_variable(grants: &[String], name: &str) -> bool {
 
 /// Whether a mount may be made: its target as written, writable only where that is granted.
 pub fn grants_mount(grants: &[MountGrant], target: &str, read_only: bool) -> bool {
-    grants
-        .iter()
-        .any(|grant| grant.target == target && (read_only || !grant.read_only))
+    grants.iter().any(|grant| grant.target == target && (read_only || !grant.read_only))
 }
 
 /// Checks what the host asks of the main process.
@@ -73,23 +63,14 @@ pub fn check_run(manifest: &Manifest, run: &Run) -> Result<(), Refusal> {
     if let Some(args) = &run.args
         && !grants_argv(&allow.args, args)
     {
-        return Err(refuse(
-            "allow.args",
-            format!("the arguments {} are not granted", list(args)),
-        ));
+        return Err(refuse("allow.args", format!("the arguments {} are not granted", list(args))));
     }
     check_env(&allow.env, &run.env)?;
     check_terminal(manifest, run.stdin, run.tty)?;
-    for MountPoint {
-        target, read_only, ..
-    } in &run.mounts
-    {
+    for MountPoint { target, read_only, .. } in &run.mounts {
         if !grants_mount(&allow.mounts, target, *read_only) {
             let how = if *read_only { "read-only" } else { "writable" };
-            return Err(refuse(
-                "allow.mounts",
-                format!("a {how} mount at {target:?} is not granted"),
-            ));
+            return Err(refuse("allow.mounts", format!("a {how} mount at {target:?} is not granted")));
         }
     }
     Ok(())
@@ -98,10 +79,7 @@ pub fn check_run(manifest: &Manifest, run: &Run) -> Result<(), Refusal> {
 /// Checks one more process.
 pub fn check_exec(manifest: &Manifest, exec: &Exec) -> Result<(), Refusal> {
     if !grants_argv(&manifest.allow.exec, &exec.argv) {
-        return Err(refuse(
-            "allow.exec",
-            format!("running {} is not granted", list(&exec.argv)),
-        ));
+        return Err(refuse("allow.exec", format!("running {} is not granted", list(&exec.argv))));
     }
     check_env(&manifest.allow.env, &exec.env)?;
     check_terminal(manifest, exec.stdin, exec.tty)
@@ -111,10 +89,7 @@ fn check_env(grants: &[String], env: &[String]) -> Result<(), Refusal> {
     for entry in env {
         let name = entry.split('=').next().unwrap_or_default();
         if !grants_variable(grants, name) {
-            return Err(refuse(
-                "allow.env",
-                format!("the variable {name:?} is not granted"),
-            ));
+            return Err(refuse("allow.env", format!("the variable {name:?} is not granted")));
         }
     }
     Ok(())
@@ -122,10 +97,7 @@ fn check_env(grants: &[String], env: &[String]) -> Result<(), Refusal> {
 
 fn check_terminal(manifest: &Manifest, stdin: bool, tty: bool) -> Result<(), Refusal> {
     if stdin && !manifest.allow.stdin {
-        return Err(refuse(
-            "allow.stdin",
-            "standard input is not granted".to_owned(),
-        ));
+        return Err(refuse("allow.stdin", "standard input is not granted".to_owned()));
     }
     if tty && !manifest.allow.tty {
         return Err(refuse("allow.tty", "a terminal is not granted".to_owned()));
@@ -135,17 +107,9 @@ fn check_terminal(manifest: &Manifest, stdin: bool, tty: bool) -> Result<(), Ref
 
 /// An argument list for a person: quoted, and cut where it gets long.
 fn list(argv: &[String]) -> String {
-    let mut text = argv
-        .iter()
-        .map(|a| format!("{a:?}"))
-        .collect::<Vec<_>>()
-        .join(" ");
+    let mut text = argv.iter().map(|a| format!("{a:?}")).collect::<Vec<_>>().join(" ");
     if text.len() > 500 {
         text = format!("{}…", crate::protocol::message::clip(&text, 500));
     }
-    if text.is_empty() {
-        "(none)".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { "(none)".to_owned() } else { text }
 }

@@ -12,10 +12,7 @@ use shelter_agent::machine::kernel::power_off;
 #[unsafe(no_mangle)]
 pub extern "C" fn main() -> i32 {
     if nix::unistd::getpid().as_raw() != 1 {
-        println!(
-            "shelter-agent {} runs as process 1 of a guest",
-            env!("CARGO_PKG_VERSION")
-        );
+        println!("shelter-agent {} runs as process 1 of a guest", env!("CARGO_PKG_VERSION"));
         return 2;
     }
     shelter_agent::panic::install();

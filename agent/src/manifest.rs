@@ -84,12 +84,7 @@ pub struct Allow {
 /// Where a secret goes.
 #[derive(Clone, Debug)]
 pub enum Place {
-    File {
-        path: String,
-        mode: u32,
-        uid: u32,
-        gid: u32,
-    },
+    File { path: String, mode: u32, uid: u32, gid: u32 },
     Env(String),
 }
 
@@ -169,10 +164,7 @@ fn parse_process(mut p: Members) -> Result<Process, JsonError> {
     let entrypoint = p.texts("entrypoint", MAX_LIST, 0, MAX_STRING)?;
     let cmd = p.texts("cmd", MAX_LIST, 0, MAX_STRING)?;
     let env = p.texts("env", MAX_LIST, 1, MAX_STRING)?;
-    if !env
-        .iter()
-        .all(|entry| entry.find('=').is_some_and(|at| at > 0))
-    {
+    if !env.iter().all(|entry| entry.find('=').is_some_and(|at| at > 0)) {
         return Err(p.refuse("env", "a list of NAME=VALUE"));
     }
     let cwd = p.string("cwd", 1, 4096)?;
@@ -180,30 +172,16 @@ fn parse_process(mut p: Members) -> Result<Process, JsonError> {
         return Err(p.refuse("cwd", "an absolute path"));
     }
     let mut u = p.object("user")?;
-    let user = User {
-        uid: id(&mut u, "uid")?,
-        gid: id(&mut u, "gid")?,
-        groups: parse_groups(&mut u)?,
-    };
+    let user = User { uid: id(&mut u, "uid")?, gid: id(&mut u, "gid")?, groups: parse_groups(&mut u)? };
     u.end()?;
     p.end()?;
-    Ok(Process {
-        entrypoint,
-        cmd,
-        env,
-        cwd,
-        user,
-    })
+    Ok(Process { entrypoint, cmd, env, cwd, user })
 }
 
 /// A user or group number; the highest means "unchanged" to the kernel and is none.
 fn id(m: &mut Members, key: &str) -> Result<u32, JsonError> {
     let number = m.u32(key, 0)?;
-    if number == u32::MAX {
-        Err(m.refuse(key, "a user or group number"))
-    } else {
-        Ok(number)
-    }
+    if number == u32::MAX { Err(m.refuse(key, "a user or group number")) } else { Ok(number) }
 }
 
 fn parse_groups(u: &mut Members) -> Result<Vec<u32>, JsonError> {
@@ -211,10 +189,7 @@ fn parse_groups(u: &mut Members) -> Result<Vec<u32>, JsonError> {
     items
         .iter()
         .map(|item| {
-            let number = item
-                .as_u64()
-                .and_then(|n| u32::try_from(n).ok())
-                .filter(|n| *n != u32::MAX);
+            let number = item.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n != u32::MAX);
             number.ok_or_else(|| u.refuse("groups", "a list of group numbers"))
         })
         .collect()
@@ -260,10 +235,7 @@ fn parse_mount_grants(a: &mut Members) -> Result<Vec<MountGrant>, JsonError> {
         if !is_plain_path(&target) {
             return Err(m.refuse("target", "an absolute path without . and .."));
         }
-        grants.push(MountGrant {
-            target,
-            read_only: m.boolean("readOnly")?,
-        });
+        grants.push(MountGrant { target, read_only: m.boolean("readOnly")? });
         m.end()?;
     }
     Ok(grants)
@@ -280,19 +252,10 @@ fn parse_secrets(m: &mut Members) -> Result<Vec<Secret>, JsonError> {
                 if !is_plain_path(&path) {
                     return Err(s.refuse("file", "an absolute path without . and .."));
                 }
-                let mode = if s.has("mode") {
-                    s.integer("mode", 0, 0o777)? as u32
-                } else {
-                    0o400
-                };
+                let mode = if s.has("mode") { s.integer("mode", 0, 0o777)? as u32 } else { 0o400 };
                 let uid = if s.has("uid") { id(&mut s, "uid")? } else { 0 };
                 let gid = if s.has("gid") { id(&mut s, "gid")? } else { 0 };
-                Place::File {
-                    path,
-                    mode,
-                    uid,
-                    gid,
-                }
+                Place::File { path, mode, uid, gid }
             }
             (false, true) => {
                 let name = s.string("env", 1, 4096)?;
@@ -312,11 +275,7 @@ fn parse_secrets(m: &mut Members) -> Result<Vec<Secret>, JsonError> {
 /// `kbs:///repository/type/tag`, the segments as the broker's path takes them.
 fn parse_uri(m: &mut Members, key: &str) -> Result<String, JsonError> {
     let uri = m.string(key, 1, 1000)?;
-    let segments: Vec<&str> = uri
-        .strip_prefix("kbs:///")
-        .unwrap_or_default()
-        .split('/')
-        .collect();
+    let segments: Vec<&str> = uri.strip_prefix("kbs:///").unwrap_or_default().split('/').collect();
     let plain = |s: &&str| {
         let name = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         s.bytes().next().is_some_and(name) && s.bytes().all(|b| name(b) || b == b'.')
@@ -333,10 +292,7 @@ fn parse_ports(m: &mut Members) -> Result<Vec<u16>, JsonError> {
     items
         .iter()
         .map(|item| {
-            let port = item
-                .as_u64()
-                .and_then(|n| u16::try_from(n).ok())
-                .filter(|n| *n > 0);
+            let port = item.as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
             port.ok_or_else(|| m.refuse("ports", "a list of ports"))
         })
         .collect()
@@ -380,9 +336,7 @@ fn parse_root(mut r: Members) -> Result<Root, ManifestError> {
         let sector = e.integer("sectorSize", 0, 1 << 20)?;
         e.end()?;
         if cipher != "aes-xts-plain64" || sector != 4096 {
-            return Err(v_refuse(
-                "encryption is not aes-xts-plain64 with sectors of 4096 bytes",
-            ));
+            return Err(v_refuse("encryption is not aes-xts-plain64 with sectors of 4096 bytes"));
         }
         Some(key)
     } else {
@@ -390,16 +344,9 @@ fn parse_root(mut r: Members) -> Result<Root, ManifestError> {
     };
     r.end()?;
     match (shape.as_str(), &verity, &key) {
-        ("disk", Some(_), _) | ("initrd", None, None) => Ok(Root {
-            squashfs_size,
-            verity,
-            check_whole,
-            key,
-        }),
+        ("disk", Some(_), _) | ("initrd", None, None) => Ok(Root { squashfs_size, verity, check_whole, key }),
         ("disk", None, _) => Err(v_refuse("shape disk needs root.verity")),
-        ("initrd", _, _) => Err(v_refuse(
-            "shape initrd has neither root.verity nor root.encryption",
-        )),
+        ("initrd", _, _) => Err(v_refuse("shape initrd has neither root.verity nor root.encryption")),
         _ => Err(v_refuse("root.shape is neither disk nor initrd")),
     }
 }

@@ -38,19 +38,9 @@ pub fn outbound(modules: &mut Modules) -> Result<(), Failure> {
     let socket = control()?;
     let mut request = request(&name);
     request.ifr_ifru.ifru_addr = address(ADDRESS);
-    call(
-        &socket,
-        libc::SIOCSIFADDR,
-        &mut request,
-        "cannot set the address",
-    )?;
+    call(&socket, libc::SIOCSIFADDR, &mut request, "cannot set the address")?;
     request.ifr_ifru.ifru_netmask = address(MASK);
-    call(
-        &socket,
-        libc::SIOCSIFNETMASK,
-        &mut request,
-        "cannot set the netmask",
-    )?;
+    call(&socket, libc::SIOCSIFNETMASK, &mut request, "cannot set the netmask")?;
     up(&socket, &name)?;
     // SAFETY: rtentry is plain numbers and a null pointer for its device name.
     let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
@@ -63,8 +53,7 @@ pub fn outbound(modules: &mut Modules) -> Result<(), Failure> {
 
 /// The one network device beside the loopback.
 fn device() -> Result<String, Failure> {
-    let entries =
-        fs::read_dir("/sys/class/net").map_err(|e| fail("cannot list network devices", e))?;
+    let entries = fs::read_dir("/sys/class/net").map_err(|e| fail("cannot list network devices", e))?;
     entries
         .flatten()
         .map(|e| e.file_name().to_string_lossy().into_owned())
@@ -73,24 +62,14 @@ fn device() -> Result<String, Failure> {
 }
 
 fn control() -> Result<OwnedFd, Failure> {
-    socket(
-        AddressFamily::Inet,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .map_err(|e| fail("cannot open a socket", e))
+    socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(|e| fail("cannot open a socket", e))
 }
 
 fn request(name: &str) -> libc::ifreq {
     // SAFETY: ifreq is plain bytes and numbers.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (place, byte) in request
-        .ifr_name
-        .iter_mut()
-        .take(libc::IFNAMSIZ - 1)
-        .zip(name.bytes())
-    {
+    for (place, byte) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
         *place = byte as libc::c_char;
     }
     request
@@ -111,25 +90,11 @@ fn address(ip: Ipv4Addr) -> libc::sockaddr {
 fn up(socket: &OwnedFd, name: &str) -> Result<(), Failure> {
     let mut request = request(name);
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    call(
-        socket,
-        libc::SIOCSIFFLAGS,
-        &mut request,
-        "cannot bring a network device up",
-    )
+    call(socket, libc::SIOCSIFFLAGS, &mut request, "cannot bring a network device up")
 }
 
-fn call<T>(
-    socket: &OwnedFd,
-    code: libc::c_ulong,
-    argument: &mut T,
-    what: &str,
-) -> Result<(), Failure> {
+fn call<T>(socket: &OwnedFd, code: libc::c_ulong, argument: &mut T, what: &str) -> Result<(), Failure> {
     // SAFETY: each caller pairs the code with the structure it reads, which outlives the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), code, std::ptr::from_mut(argument)) };
-    if result < 0 {
-        Err(fail(what, Errno::last().desc()))
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(fail(what, Errno::last().desc())) } else { Ok(()) }
 }

@@ -24,12 +24,7 @@ pub fn install() {
             return;
         }
         let message = escape(&info.to_string());
-        let payload = ToHost::Failed {
-            code: "AGENT_PANIC",
-            message: &message,
-            step: "process",
-        }
-        .encode();
+        let payload = ToHost::Failed { code: "AGENT_PANIC", message: &message, step: "process" }.encode();
         let mut frame = header(Kind::Control, 0, payload.len()).to_vec();
         frame.extend_from_slice(&payload);
         let fd = CHANNEL.load(Ordering::Relaxed);

@@ -39,12 +39,7 @@ pub fn obtain(
     }
     for (secret, content) in manifest.secrets.iter().zip(resources) {
         match &secret.place {
-            Place::File {
-                path,
-                mode,
-                uid,
-                gid,
-            } => {
+            Place::File { path, mode, uid, gid } => {
                 released.files.push(SecretFile {
                     path: path.clone(),
                     mode: *mode,
@@ -54,11 +49,10 @@ pub fn obtain(
                 });
             }
             Place::Env(name) => {
-                let unusable = |why: &str| {
-                    Failure::new("SECRET_UNUSABLE", format_args!("{}: {why}", secret.uri))
-                };
-                let value = std::str::from_utf8(&content)
-                    .map_err(|_| unusable("a variable holds only text"))?;
+                let unusable =
+                    |why: &str| Failure::new("SECRET_UNUSABLE", format_args!("{}: {why}", secret.uri));
+                let value =
+                    std::str::from_utf8(&content).map_err(|_| unusable("a variable holds only text"))?;
                 if value.contains('\0') {
                     return Err(unusable("a variable holds no NUL"));
                 }

@@ -20,10 +20,7 @@ const MAX_TESTIMONY: usize = 1000;
 const MAX_DETAIL: usize = 6000;
 
 fn malformed(what: &str, error: impl std::fmt::Display) -> Failure {
-    Failure::new(
-        "BROKER_MALFORMED",
-        format_args!("the broker's answer to {what}: {error}"),
-    )
+    Failure::new("BROKER_MALFORMED", format_args!("the broker's answer to {what}: {error}"))
 }
 
 /// One conversation with the broker.
@@ -39,26 +36,12 @@ impl Conversation<'_> {
         self.next += 1;
         let path = format!("{PREFIX}{path}");
         let body = body.map(|b| b.to_string().into_bytes());
-        let request = ToHost::Http {
-            id,
-            method,
-            path: &path,
-            cookie: self.cookie.as_deref(),
-            body: body.as_deref(),
-        };
+        let request =
+            ToHost::Http { id, method, path: &path, cookie: self.cookie.as_deref(), body: body.as_deref() };
         match self.session.ask_broker(&request, id)? {
-            FromHost::HttpResponse {
-                status,
-                cookie,
-                body,
-                ..
-            } => {
+            FromHost::HttpResponse { status, cookie, body, .. } => {
                 self.cookie = cookie.or_else(|| self.cookie.take());
-                if status == 200 {
-                    Ok(body)
-                } else {
-                    Err(refusal(status, &body))
-                }
+                if status == 200 { Ok(body) } else { Err(refusal(status, &body)) }
             }
             FromHost::HttpError { message, .. } => Err(Failure::new("BROKER_UNREACHABLE", message)),
             other => Err(crate::session::unexpected(&other)),
@@ -72,14 +55,8 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
         Members::of("", strict::parse(body, MAX_DEPTH)?)?.string("detail", 1, MAX_ANSWER)
     };
     match detail() {
-        Ok(detail) => Failure::new(
-            "BROKER_REFUSED",
-            crate::protocol::message::clip(&detail, MAX_DETAIL),
-        ),
-        Err(_) => Failure::new(
-            "BROKER_REFUSED",
-            format_args!("the broker answered with status {status}"),
-        ),
+        Ok(detail) => Failure::new("BROKER_REFUSED", crate::protocol::message::clip(&detail, MAX_DETAIL)),
+        Err(_) => Failure::new("BROKER_REFUSED", format_args!("the broker answered with status {status}")),
     }
 }
 
@@ -97,10 +74,7 @@ fn parse_challenge(body: &[u8]) -> Result<Challenge, JsonError> {
     let credential = match answer.value("extra-params") {
         Ok(Value::Object(extra)) if extra.contains_key("tpm") => {
             let mut tpm = Members::of("extra-params", Value::Object(extra))?.object("tpm")?;
-            Some((
-                tpm.bytes("credential_blob", 4096)?,
-                tpm.bytes("encrypted_secret", 4096)?,
-            ))
+            Some((tpm.bytes("credential_blob", 4096)?, tpm.bytes("encrypted_secret", 4096)?))
         }
         _ => None,
     };
@@ -146,14 +120,8 @@ fn prove(
 /// it cannot be reached, changes nothing: the guest has failed already.
 pub fn testify(session: &mut Session, failure: &Failure) {
     let told = Attester::open().and_then(|mut attester| {
-        attester.testify(
-            crate::protocol::message::clip(&failure.to_string(), MAX_TESTIMONY).to_owned(),
-        )?;
-        let mut conversation = Conversation {
-            session,
-            cookie: None,
-            next: 1,
-        };
+        attester.testify(crate::protocol::message::clip(&failure.to_string(), MAX_TESTIMONY).to_owned())?;
+        let mut conversation = Conversation { session, cookie: None, next: 1 };
         prove(&mut conversation, &mut attester, |_, _| ())
     });
     // A refusal is what a testimony is answered with.
@@ -168,11 +136,7 @@ pub fn fetch(
 ) -> Result<Vec<Zeroizing<Vec<u8>>>, Failure> {
     *step = "evidence";
     let mut attester = Attester::open()?;
-    let mut conversation = Conversation {
-        session,
-        cookie: None,
-        next: 1,
-    };
+    let mut conversation = Conversation { session, cookie: None, next: 1 };
     let key = prove(&mut conversation, &mut attester, |session, ended| {
         report(session, ended);
         if ended == "evidence" {
@@ -185,12 +149,10 @@ pub fn fetch(
     for uri in uris {
         // The manifest has taken only kbs:///repository/type/tag.
         let path = uri.strip_prefix("kbs://").unwrap_or_default();
-        let body = conversation
-            .ask("GET", &format!("/resource{path}"), None)
-            .map_err(|mut failure| {
-                failure.message = format!("{uri}: {}", failure.message);
-                failure
-            })?;
+        let body = conversation.ask("GET", &format!("/resource{path}"), None).map_err(|mut failure| {
+            failure.message = format!("{uri}: {}", failure.message);
+            failure
+        })?;
         resources.push(key.open(&body).map_err(|e| malformed(uri, e))?);
     }
     if !uris.is_empty() {
@@ -200,8 +162,5 @@ pub fn fetch(
 }
 
 fn report(session: &mut Session, step: &str) {
-    session.channel().say(&ToHost::Step {
-        step,
-        ms: uptime_ms(),
-    });
+    session.channel().say(&ToHost::Step { step, ms: uptime_ms() });
 }

@@ -36,23 +36,16 @@ impl Endorsement {
             };
             let key = match (tpm.read_public(handle), kind) {
                 (Ok(key), _) => key,
-                (Err(TpmError::Refused { .. }), Some(kind)) => tpm.create_primary(
-                    "make its endorsement key",
-                    &endorsement_template(kind == ALG_RSA),
-                )?,
+                (Err(TpmError::Refused { .. }), Some(kind)) => {
+                    tpm.create_primary("make its endorsement key", &endorsement_template(kind == ALG_RSA))?
+                }
                 (Err(TpmError::Refused { .. }), None) => continue,
                 (Err(error), _) => return Err(error),
             };
-            let head = public_head(&key.public).map_err(|error| TpmError::Answer {
-                what: "read a public key",
-                error,
-            })?;
+            let head = public_head(&key.public)
+                .map_err(|error| TpmError::Answer { what: "read a public key", error })?;
             let policy_hash = (head.attributes & USER_WITH_AUTH == 0).then_some(head.name_alg);
-            return Ok(Some(Self {
-                key,
-                certificate: certificate.to_vec(),
-                policy_hash,
-            }));
+            return Ok(Some(Self { key, certificate: certificate.to_vec(), policy_hash }));
         }
         Ok(None)
     }

@@ -40,8 +40,7 @@ pub fn tee_pubkey(key: &GuestKey) -> Value {
 /// SHA-384 of the canonical JSON that binds evidence to a nonce and a key. All names are ASCII and serde_json
 /// sorts them, so its text is that of RFC 8785.
 pub fn report_data(nonce: &str, tee_pubkey: &Value) -> [u8; 48] {
-    let text =
-        json!({ "additional-evidence": "", "nonce": nonce, "tee-pubkey": tee_pubkey }).to_string();
+    let text = json!({ "additional-evidence": "", "nonce": nonce, "tee-pubkey": tee_pubkey }).to_string();
     Sha384::digest(text.as_bytes()).into()
 }
 
@@ -63,16 +62,10 @@ impl Attester {
             ));
         };
         let mut unique = [0; 256];
-        crate::entropy::fill(&mut unique)
-            .map_err(|e| Failure::guest(format_args!("no entropy: {e}")))?;
+        crate::entropy::fill(&mut unique).map_err(|e| Failure::guest(format_args!("no entropy: {e}")))?;
         let attestation = tpm.create_attestation_key(&unique)?;
         let endorsement = Endorsement::find(&mut tpm)?;
-        Ok(Self {
-            tpm,
-            attestation,
-            endorsement,
-            testimony: None,
-        })
+        Ok(Self { tpm, attestation, endorsement, testimony: None })
     }
 
     /// What `/auth` carries, so that the answer can carry a challenge.
@@ -88,8 +81,7 @@ impl Attester {
 
     /// Measures what is wrong with this guest: no evidence of this boot can leave it out any more.
     pub fn testify(&mut self, testimony: String) -> Result<(), Failure> {
-        self.tpm
-            .extend(TESTIMONY_PCR, &Sha256::digest(testimony.as_bytes()).into())?;
+        self.tpm.extend(TESTIMONY_PCR, &Sha256::digest(testimony.as_bytes()).into())?;
         self.testimony = Some(testimony);
         Ok(())
     }
@@ -99,35 +91,16 @@ impl Attester {
     }
 
     /// Answers the challenge: proof that the attestation key lives in the TPM of the certificate.
-    pub fn activate(
-        &mut self,
-        blob: &[u8],
-        secret: &[u8],
-        report_data: &[u8],
-    ) -> Result<Vec<u8>, Failure> {
+    pub fn activate(&mut self, blob: &[u8], secret: &[u8], report_data: &[u8]) -> Result<Vec<u8>, Failure> {
         let Some(endorsement) = &self.endorsement else {
-            return Err(Failure::new(
-                "TPM_FAILED",
-                "the broker challenges a TPM without endorsement key",
-            ));
+            return Err(Failure::new("TPM_FAILED", "the broker challenges a TPM without endorsement key"));
         };
         let mut nonce = [0; 16];
-        crate::entropy::fill(&mut nonce)
-            .map_err(|e| Failure::guest(format_args!("no entropy: {e}")))?;
-        let opened = Zeroizing::new(endorsement.activate(
-            &mut self.tpm,
-            &self.attestation,
-            &nonce,
-            blob,
-            secret,
-        )?);
-        let mac =
-            Hmac::<Sha256>::new_from_slice(&opened).map_err(|e| Failure::new("TPM_FAILED", e))?;
-        Ok(mac
-            .chain_update(report_data)
-            .finalize()
-            .into_bytes()
-            .to_vec())
+        crate::entropy::fill(&mut nonce).map_err(|e| Failure::guest(format_args!("no entropy: {e}")))?;
+        let opened =
+            Zeroizing::new(endorsement.activate(&mut self.tpm, &self.attestation, &nonce, blob, secret)?);
+        let mac = Hmac::<Sha256>::new_from_slice(&opened).map_err(|e| Failure::new("TPM_FAILED", e))?;
+        Ok(mac.chain_update(report_data).finalize().into_bytes().to_vec())
     }
 
     /// The evidence, bound to the report data.
@@ -138,12 +111,7 @@ impl Attester {
     ) -> Result<Value, Failure> {
         let data = report_data.get(..QUOTE_DATA).unwrap_or_default();
         let (message, signature) = self.tpm.quote(&self.attestation, data, QUOTED)?;
-        let pcrs: Vec<String> = self
-            .tpm
-            .read_pcrs()?
-            .iter()
-            .map(|value| hex(value))
-            .collect();
+        let pcrs: Vec<String> = self.tpm.read_pcrs()?.iter().map(|value| hex(value)).collect();
         let spki = rsa_spki(&self.attestation.public).map_err(|e| Failure::new("TPM_FAILED", e))?;
         let mut evidence = json!({
             "tpm_quote": {
@@ -174,10 +142,7 @@ fn event_log() -> Result<Vec<u8>, Failure> {
     match read {
         Ok(length) if length as u64 <= MAX_EVENT_LOG => Ok(log),
         Ok(_) => Err(Failure::new("TPM_FAILED", "the event log is too long")),
-        Err(error) => Err(Failure::new(
-            "TPM_FAILED",
-            format_args!("cannot read the event log: {error}"),
-        )),
+        Err(error) => Err(Failure::new("TPM_FAILED", format_args!("cannot read the event log: {error}"))),
     }
 }
 

@@ -71,9 +71,7 @@ impl GuestKey {
 
     /// The key with this scalar.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, JweError> {
-        SecretKey::from_slice(bytes)
-            .map(|secret| Self { secret })
-            .map_err(|_| JweError::Key)
+        SecretKey::from_slice(bytes).map(|secret| Self { secret }).map_err(|_| JweError::Key)
     }
 
     /// The public coordinates, base64url.
@@ -110,8 +108,7 @@ impl GuestKey {
         let (encrypted_key, iv, tag) = (part("encrypted_key")?, part("iv")?, part("tag")?);
         let mut plain = Zeroizing::new(part("ciphertext")?);
         let content_key = self.unwrap(&theirs, &encrypted_key)?;
-        let cipher =
-            Aes256Gcm::new_from_slice(content_key.as_ref()).map_err(|_| JweError::Unwrap)?;
+        let cipher = Aes256Gcm::new_from_slice(content_key.as_ref()).map_err(|_| JweError::Unwrap)?;
         let nonce = <[u8; 12]>::try_from(iv).map_err(|_| JweError::Decrypt)?;
         let tag = <[u8; 16]>::try_from(tag).map_err(|_| JweError::Decrypt)?;
         cipher
@@ -125,15 +122,10 @@ impl GuestKey {
         Ok(plain)
     }
 
-    fn unwrap(
-        &self,
-        theirs: &PublicKey,
-        encrypted_key: &[u8],
-    ) -> Result<Zeroizing<[u8; 32]>, JweError> {
+    fn unwrap(&self, theirs: &PublicKey, encrypted_key: &[u8]) -> Result<Zeroizing<[u8; 32]>, JweError> {
         let shared = self.secret.diffie_hellman(theirs);
         let wrapping_key = Zeroizing::new(concat_kdf(shared.raw_secret_bytes()));
-        let unwrapper =
-            KwAes256::new_from_slice(wrapping_key.as_ref()).map_err(|_| JweError::Unwrap)?;
+        let unwrapper = KwAes256::new_from_slice(wrapping_key.as_ref()).map_err(|_| JweError::Unwrap)?;
         let mut key = Zeroizing::new([0; 32]);
         match unwrapper.unwrap_key(encrypted_key, key.as_mut()) {
             Ok(opened) if opened.len() == 32 => Ok(key),

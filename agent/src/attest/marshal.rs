@@ -24,10 +24,7 @@ pub struct Reader<'a>(pub &'a [u8]);
 impl<'a> Reader<'a> {
     /// The next bytes.
     pub fn take(&mut self, length: usize) -> Result<&'a [u8], MarshalError> {
-        let short = MarshalError::Short {
-            need: length,
-            have: self.0.len(),
-        };
+        let short = MarshalError::Short { need: length, have: self.0.len() };
         let (head, rest) = self.0.split_at_checked(length).ok_or(short)?;
         self.0 = rest;
         Ok(head)
@@ -124,17 +121,8 @@ pub fn command(code: u32, handles: &[u32], auths: &[u32], parameters: &[u8]) -> 
         body = body.u32(area.0.len() as u32).raw(&area.0);
     }
     body = body.raw(parameters);
-    let tag = if auths.is_empty() {
-        ST_NO_SESSIONS
-    } else {
-        ST_SESSIONS
-    };
-    Writer::default()
-        .u16(tag)
-        .u32(10 + body.0.len() as u32)
-        .u32(code)
-        .raw(&body.0)
-        .0
+    let tag = if auths.is_empty() { ST_NO_SESSIONS } else { ST_SESSIONS };
+    Writer::default().u16(tag).u32(10 + body.0.len() as u32).u32(code).raw(&body.0).0
 }
 
 /// Splits a response into its code and what follows the header.
@@ -152,13 +140,8 @@ pub fn response(bytes: &[u8]) -> Result<(u32, &[u8]), MarshalError> {
 /// TPMT_PUBLIC of the attestation key: restricted, RSA-2048, RSASSA with SHA-256. `unique` makes it another key
 /// than any before.
 pub fn attestation_template(unique: &[u8]) -> Vec<u8> {
-    let attributes = FIXED_TPM
-        | FIXED_PARENT
-        | SENSITIVE_DATA_ORIGIN
-        | USER_WITH_AUTH
-        | NO_DA
-        | RESTRICTED
-        | SIGN;
+    let attributes =
+        FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | USER_WITH_AUTH | NO_DA | RESTRICTED | SIGN;
     Writer::default()
         .u16(ALG_RSA)
         .u16(ALG_SHA256)
@@ -175,8 +158,8 @@ pub fn attestation_template(unique: &[u8]) -> Vec<u8> {
 
 /// PolicyA of TCG EK Credential Profile 2.5, B.6.2: TPM2_PolicySecret(endorsement hierarchy), SHA-256.
 const POLICY_A: [u8; 32] = [
-    0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24,
-    0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
+    0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd,
+    0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
 ];
 
 /// TPMT_PUBLIC of the endorsement key templates L-1 (RSA-2048) and L-2 (ECC P-256).
@@ -195,12 +178,7 @@ pub fn endorsement_template(rsa: bool) -> Vec<u8> {
     if rsa {
         common.u16(2048).u32(0).sized(&[0; 256]).0
     } else {
-        common
-            .u16(0x0003)
-            .u16(ALG_NULL)
-            .sized(&[0; 32])
-            .sized(&[0; 32])
-            .0
+        common.u16(0x0003).u16(ALG_NULL).sized(&[0; 32]).sized(&[0; 32]).0
     }
 }
 
@@ -215,11 +193,7 @@ pub struct PublicHead {
 /// Reads the beginning of a TPMT_PUBLIC.
 pub fn public_head(public: &[u8]) -> Result<PublicHead, MarshalError> {
     let mut reader = Reader(public);
-    Ok(PublicHead {
-        kind: reader.u16()?,
-        name_alg: reader.u16()?,
-        attributes: reader.u32()?,
-    })
+    Ok(PublicHead { kind: reader.u16()?, name_alg: reader.u16()?, attributes: reader.u32()? })
 }
 
 /// SubjectPublicKeyInfo (DER) of an RSA-2048 TPMT_PUBLIC with the template above.
@@ -237,9 +211,8 @@ pub fn rsa_spki(public: &[u8]) -> Result<Vec<u8>, MarshalError> {
         return Err(MarshalError::Unexpected("modulus"));
     }
     let mut der = vec![
-        0x30, 0x82, 0x01, 0x22, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01,
-        0x01, 0x01, 0x05, 0x00, 0x03, 0x82, 0x01, 0x0f, 0x00, 0x30, 0x82, 0x01, 0x0a, 0x02, 0x82,
-        0x01, 0x01, 0x00,
+        0x30, 0x82, 0x01, 0x22, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01,
+        0x05, 0x00, 0x03, 0x82, 0x01, 0x0f, 0x00, 0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00,
     ];
     der.extend_from_slice(modulus);
     der.extend_from_slice(&[0x02, 0x03, 0x01, 0x00, 0x01]);
@@ -249,12 +222,5 @@ pub fn rsa_spki(public: &[u8]) -> Result<Vec<u8>, MarshalError> {
 /// TPML_PCR_SELECTION of one bank of SHA-256.
 pub fn pcr_selection(mask: u32) -> Vec<u8> {
     let [low, middle, high, _] = mask.to_le_bytes();
-    Writer::default()
-        .u32(1)
-        .u16(ALG_SHA256)
-        .u8(3)
-        .u8(low)
-        .u8(middle)
-        .u8(high)
-        .0
+    Writer::default().u32(1).u16(ALG_SHA256).u8(3).u8(low).u8(middle).u8(high).0
 }

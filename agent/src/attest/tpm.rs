@@ -7,8 +7,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::marshal::{
-    ALG_NULL, ALG_SHA256, MarshalError, RH_ENDORSEMENT, RH_NULL, RS_PW, Reader, Writer,
-    attestation_template, command, pcr_selection, response,
+    ALG_NULL, ALG_SHA256, MarshalError, RH_ENDORSEMENT, RH_NULL, RS_PW, Reader, Writer, attestation_template,
+    command, pcr_selection, response,
 };
 
 const CREATE_PRIMARY: u32 = 0x131;
@@ -35,14 +35,8 @@ const MAX_TRIES: u32 = 40;
 #[derive(Debug)]
 pub enum TpmError {
     Device(io::Error),
-    Refused {
-        what: &'static str,
-        code: u32,
-    },
-    Answer {
-        what: &'static str,
-        error: MarshalError,
-    },
+    Refused { what: &'static str, code: u32 },
+    Answer { what: &'static str, error: MarshalError },
 }
 
 impl fmt::Display for TpmError {
@@ -73,12 +67,7 @@ impl Tpm {
     /// Opens the TPM, if this machine has one.
     pub fn open() -> Option<Self> {
         // Not the resource manager's device: it swaps every key in and out around every command.
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/tpm0")
-            .ok()
-            .map(|device| Self { device })
+        OpenOptions::new().read(true).write(true).open("/dev/tpm0").ok().map(|device| Self { device })
     }
 
     fn run(
@@ -95,13 +84,10 @@ impl Tpm {
             let mut answer = vec![0; MAX_RESPONSE];
             let length = self.device.read(&mut answer).map_err(TpmError::Device)?;
             answer.truncate(length);
-            let (code, rest) =
-                response(&answer).map_err(|error| TpmError::Answer { what, error })?;
+            let (code, rest) = response(&answer).map_err(|error| TpmError::Answer { what, error })?;
             match code {
                 0 => return Ok(rest.to_vec()),
-                busy if BUSY.contains(&busy) && tries < MAX_TRIES => {
-                    sleep(Duration::from_millis(5))
-                }
+                busy if BUSY.contains(&busy) && tries < MAX_TRIES => sleep(Duration::from_millis(5)),
                 code => return Err(TpmError::Refused { what, code }),
             }
         }
@@ -117,27 +103,13 @@ impl Tpm {
     pub fn create_primary(&mut self, what: &'static str, template: &[u8]) -> Result<Key, TpmError> {
         // An empty TPM2B_SENSITIVE_CREATE, the template, no outside information, no creation PCRs.
         let sensitive = Writer::default().sized(&[]).sized(&[]).0;
-        let parameters = Writer::default()
-            .sized(&sensitive)
-            .sized(template)
-            .sized(&[])
-            .u32(0)
-            .0;
-        let answer = self.run(
-            what,
-            CREATE_PRIMARY,
-            &[RH_ENDORSEMENT],
-            &[RS_PW],
-            &parameters,
-        )?;
+        let parameters = Writer::default().sized(&sensitive).sized(template).sized(&[]).u32(0).0;
+        let answer = self.run(what, CREATE_PRIMARY, &[RH_ENDORSEMENT], &[RS_PW], &parameters)?;
         let parse = || -> Result<Key, MarshalError> {
             let mut reader = Reader(&answer);
             let handle = reader.u32()?;
             reader.u32()?;
-            Ok(Key {
-                handle,
-                public: reader.sized()?.to_vec(),
-            })
+            Ok(Key { handle, public: reader.sized()?.to_vec() })
         };
         parse().map_err(|error| TpmError::Answer { what, error })
     }
@@ -146,10 +118,7 @@ impl Tpm {
     pub fn read_public(&mut self, handle: u32) -> Result<Key, TpmError> {
         let what = "read a public key";
         let answer = self.run(what, READ_PUBLIC, &[handle], &[], &[])?;
-        let public = Reader(&answer)
-            .sized()
-            .map_err(|error| TpmError::Answer { what, error })?
-            .to_vec();
+        let public = Reader(&answer).sized().map_err(|error| TpmError::Answer { what, error })?.to_vec();
         Ok(Key { handle, public })
     }
 
@@ -171,10 +140,7 @@ impl Tpm {
         let mut content = Vec::with_capacity(size);
         while content.len() < size {
             let chunk = (size - content.len()).min(NV_CHUNK);
-            let parameters = Writer::default()
-                .u16(chunk as u16)
-                .u16(content.len() as u16)
-                .0;
+            let parameters = Writer::default().u16(chunk as u16).u16(content.len() as u16).0;
             let answer = self.run(what, NV_READ, &[index, index], &[RS_PW], &parameters)?;
             let mut reader = Reader(&answer);
             let part = reader.u32().and_then(|_| reader.sized()).map_err(bad)?;
@@ -193,13 +159,7 @@ impl Tpm {
         let mut values = Vec::with_capacity(24);
         // A TPM answers with eight digests at most.
         for group in 0..3 {
-            let answer = self.run(
-                what,
-                PCR_READ,
-                &[],
-                &[],
-                &pcr_selection(0xFF << (group * 8)),
-            )?;
+            let answer = self.run(what, PCR_READ, &[], &[], &pcr_selection(0xFF << (group * 8)))?;
             let parse = || -> Result<Vec<[u8; 32]>, MarshalError> {
                 let mut reader = Reader(&answer);
                 reader.take(4 + pcr_selection(0).len())?;
@@ -221,29 +181,13 @@ impl Tpm {
     /// Extends a register of the SHA-256 bank.
     pub fn extend(&mut self, pcr: u32, digest: &[u8; 32]) -> Result<(), TpmError> {
         let parameters = Writer::default().u32(1).u16(ALG_SHA256).raw(digest).0;
-        self.run(
-            "extend a register",
-            PCR_EXTEND,
-            &[pcr],
-            &[RS_PW],
-            &parameters,
-        )
-        .map(|_| ())
+        self.run("extend a register", PCR_EXTEND, &[pcr], &[RS_PW], &parameters).map(|_| ())
     }
 
     /// Signs registers together with `data`: TPMS_ATTEST and TPMT_SIGNATURE.
-    pub fn quote(
-        &mut self,
-        key: &Key,
-        data: &[u8],
-        mask: u32,
-    ) -> Result<(Vec<u8>, Vec<u8>), TpmError> {
+    pub fn quote(&mut self, key: &Key, data: &[u8], mask: u32) -> Result<(Vec<u8>, Vec<u8>), TpmError> {
         let what = "quote";
-        let parameters = Writer::default()
-            .sized(data)
-            .u16(ALG_NULL)
-            .raw(&pcr_selection(mask))
-            .0;
+        let parameters = Writer::default().sized(data).u16(ALG_NULL).raw(&pcr_selection(mask)).0;
         let answer = self.run(what, QUOTE, &[key.handle], &[RS_PW], &parameters)?;
         let parse = || -> Result<_, MarshalError> {
             let mut reader = Reader(&answer);
@@ -258,31 +202,11 @@ impl Tpm {
     /// A policy session that satisfies PolicySecret(endorsement hierarchy).
     pub fn endorsement_session(&mut self, hash: u16, nonce: &[u8]) -> Result<u32, TpmError> {
         let what = "start a session";
-        let parameters = Writer::default()
-            .sized(nonce)
-            .sized(&[])
-            .u8(1)
-            .u16(ALG_NULL)
-            .u16(hash)
-            .0;
-        let answer = self.run(
-            what,
-            START_AUTH_SESSION,
-            &[RH_NULL, RH_NULL],
-            &[],
-            &parameters,
-        )?;
-        let session = Reader(&answer)
-            .u32()
-            .map_err(|error| TpmError::Answer { what, error })?;
+        let parameters = Writer::default().sized(nonce).sized(&[]).u8(1).u16(ALG_NULL).u16(hash).0;
+        let answer = self.run(what, START_AUTH_SESSION, &[RH_NULL, RH_NULL], &[], &parameters)?;
+        let session = Reader(&answer).u32().map_err(|error| TpmError::Answer { what, error })?;
         let parameters = Writer::default().sized(&[]).sized(&[]).sized(&[]).u32(0).0;
-        self.run(
-            "authorise a session",
-            POLICY_SECRET,
-            &[RH_ENDORSEMENT, session],
-            &[RS_PW],
-            &parameters,
-        )?;
+        self.run("authorise a session", POLICY_SECRET, &[RH_ENDORSEMENT, session], &[RS_PW], &parameters)?;
         Ok(session)
     }
 
@@ -298,29 +222,14 @@ impl Tpm {
         let what = "activate the credential";
         let parameters = Writer::default().raw(blob).raw(secret).0;
         let handles = [attestation.handle, endorsement.handle];
-        let answer = self.run(
-            what,
-            ACTIVATE_CREDENTIAL,
-            &handles,
-            &[RS_PW, session],
-            &parameters,
-        )?;
+        let answer = self.run(what, ACTIVATE_CREDENTIAL, &handles, &[RS_PW, session], &parameters)?;
         let mut reader = Reader(&answer);
         let secret = reader.u32().and_then(|_| reader.sized());
-        secret
-            .map(<[u8]>::to_vec)
-            .map_err(|error| TpmError::Answer { what, error })
+        secret.map(<[u8]>::to_vec).map_err(|error| TpmError::Answer { what, error })
     }
 
     /// Forgets a key or session.
     pub fn flush(&mut self, handle: u32) -> Result<(), TpmError> {
-        self.run(
-            "forget a key",
-            FLUSH_CONTEXT,
-            &[],
-            &[],
-            &handle.to_be_bytes(),
-        )
-        .map(|_| ())
+        self.run("forget a key", FLUSH_CONTEXT, &[], &[], &handle.to_be_bytes()).map(|_| ())
     }
 }

@@ -28,14 +28,10 @@ impl fmt::Display for CmdlineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(word) => write!(f, "the kernel command line has no {word} in its place"),
-            Self::Unknown(word) => write!(
-                f,
-                "the kernel command line has {word:?}, which no sealed image has"
-            ),
-            Self::Digest(word) => write!(
-                f,
-                "{word} on the kernel command line is not 64 hexadecimal digits"
-            ),
+            Self::Unknown(word) => {
+                write!(f, "the kernel command line has {word:?}, which no sealed image has")
+            }
+            Self::Digest(word) => write!(f, "{word} on the kernel command line is not 64 hexadecimal digits"),
         }
     }
 }
@@ -50,12 +46,9 @@ impl Cmdline {
                 _ => return Err(CmdlineError::Missing(expected)),
             }
         }
-        let manifest = digest(words.next(), "shelter.manifest")?
-            .ok_or(CmdlineError::Missing("shelter.manifest"))?;
-        let root = digest(
-            words.next_if(|w| w.starts_with("shelter.root=")),
-            "shelter.root",
-        )?;
+        let manifest =
+            digest(words.next(), "shelter.manifest")?.ok_or(CmdlineError::Missing("shelter.manifest"))?;
+        let root = digest(words.next_if(|w| w.starts_with("shelter.root=")), "shelter.root")?;
         words.next_if_eq(&FIRMWARE);
         match words.next() {
             None => Ok(Self { manifest, root }),
@@ -68,15 +61,9 @@ fn digest(word: Option<&str>, name: &'static str) -> Result<Option<String>, Cmdl
     let Some(word) = word else {
         return Ok(None);
     };
-    let value = word
-        .strip_prefix(name)
-        .and_then(|rest| rest.strip_prefix('='))
-        .ok_or(CmdlineError::Missing(name))?;
-    if value.len() == 64
-        && value
-            .bytes()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    {
+    let value =
+        word.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).ok_or(CmdlineError::Missing(name))?;
+    if value.len() == 64 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         Ok(Some(value.to_owned()))
     } else {
         Err(CmdlineError::Digest(name))

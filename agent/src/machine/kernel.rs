@@ -22,8 +22,7 @@ pub fn mount_basics() -> Result<(), Failure> {
         attach(kind, target, kind, flags, None)?;
     }
     // Ctrl-Alt-Del of a virtual keyboard asks us (SIGINT, ignored) and no longer reboots by itself.
-    set_cad_enabled(false)
-        .map_err(|e| Failure::guest(format_args!("cannot disable ctrl-alt-del: {e}")))
+    set_cad_enabled(false).map_err(|e| Failure::guest(format_args!("cannot disable ctrl-alt-del: {e}")))
 }
 
 /// Mounts one file system, making its directory first where that is missing.
@@ -35,15 +34,10 @@ pub fn attach(
     data: Option<&str>,
 ) -> Result<(), Failure> {
     if !Path::new(target).is_dir() {
-        fs::create_dir_all(target)
-            .map_err(|e| Failure::guest(format_args!("cannot make {target}: {e}")))?;
+        fs::create_dir_all(target).map_err(|e| Failure::guest(format_args!("cannot make {target}: {e}")))?;
     }
-    mount(Some(source), target, Some(kind), flags, data).map_err(|e| {
-        Failure::guest(format_args!(
-            "cannot mount {kind} at {target}: {}",
-            e.desc()
-        ))
-    })
+    mount(Some(source), target, Some(kind), flags, data)
+        .map_err(|e| Failure::guest(format_args!("cannot mount {kind} at {target}: {}", e.desc())))
 }
 
 /// Turns the machine off; returns only where that is not allowed.

@@ -60,10 +60,7 @@ impl Modules {
     pub fn read() -> Result<Self, Failure> {
         let text = fs::read_to_string("/modules/order")
             .map_err(|e| Failure::guest(format_args!("cannot read /modules/order: {e}")))?;
-        Ok(Self {
-            order: text.split_whitespace().map(str::to_owned).collect(),
-            loaded: BTreeSet::new(),
-        })
+        Ok(Self { order: text.split_whitespace().map(str::to_owned).collect(), loaded: BTreeSet::new() })
     }
 
     /// Loads what a need takes, once.
@@ -82,22 +79,15 @@ impl Modules {
 
 fn need_of(file: &str) -> Need {
     let name = file.strip_suffix(".ko").unwrap_or(file).replace('-', "_");
-    NEEDS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map_or(Need::Always, |(_, need)| *need)
+    NEEDS.iter().find(|(known, _)| *known == name).map_or(Need::Always, |(_, need)| *need)
 }
 
 fn load_file(file: &str) -> Result<(), Failure> {
     let path = format!("/modules/{file}");
-    let module =
-        File::open(&path).map_err(|e| Failure::guest(format_args!("cannot open {path}: {e}")))?;
+    let module = File::open(&path).map_err(|e| Failure::guest(format_args!("cannot open {path}: {e}")))?;
     match finit_module(&module, &CString::default(), ModuleInitFlags::empty()) {
         // ENODEV: it drives what this machine has not (AES instructions), and another one does the work.
         Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => Ok(()),
-        Err(errno) => Err(Failure::guest(format_args!(
-            "cannot load {path}: {}",
-            errno.desc()
-        ))),
+        Err(errno) => Err(Failure::guest(format_args!("cannot load {path}: {}", errno.desc()))),
     }
 }

@@ -35,13 +35,8 @@ pub fn open(modules: &mut Modules) -> Result<OwnedFd, Failure> {
         }
     }
     modules.load(Need::Vsock)?;
-    let fd = socket(
-        AddressFamily::Vsock,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .map_err(|e| Failure::guest(format_args!("no port shelter.0 and no vsock: {e}")))?;
+    let fd = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(|e| Failure::guest(format_args!("no port shelter.0 and no vsock: {e}")))?;
     connect(fd.as_raw_fd(), &VsockAddr::new(VSOCK_HOST, VSOCK_PORT))
         .map_err(|e| Failure::guest(format_args!("cannot reach the host over vsock: {e}")))?;
     // SAFETY: F_SETFL on a descriptor we own, with a plain flag.
@@ -53,22 +48,16 @@ fn has_console() -> bool {
     let Ok(devices) = fs::read_dir("/sys/bus/virtio/devices") else {
         return false;
     };
-    devices.flatten().any(|d| {
-        fs::read_to_string(d.path().join("device")).is_ok_and(|id| id.trim() == VIRTIO_CONSOLE)
-    })
+    devices
+        .flatten()
+        .any(|d| fs::read_to_string(d.path().join("device")).is_ok_and(|id| id.trim() == VIRTIO_CONSOLE))
 }
 
 fn find_port() -> Option<File> {
     for entry in fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
-        if fs::read_to_string(entry.path().join("name")).is_ok_and(|name| name.trim() == PORT_NAME)
-        {
+        if fs::read_to_string(entry.path().join("name")).is_ok_and(|name| name.trim() == PORT_NAME) {
             let path = format!("/dev/{}", entry.file_name().to_string_lossy());
-            return OpenOptions::new()
-                .read(true)
-                .write(true)
-                .custom_flags(libc::O_NONBLOCK)
-                .open(path)
-                .ok();
+            return OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path).ok();
         }
     }
     None
@@ -78,16 +67,10 @@ fn find_port() -> Option<File> {
 fn wait_connected(port: File, until: Instant) -> Result<OwnedFd, Failure> {
     let fd = OwnedFd::from(port);
     while Instant::now() < until {
-        let mut set = [PollFd::new(
-            std::os::fd::AsFd::as_fd(&fd),
-            PollFlags::POLLOUT,
-        )];
+        let mut set = [PollFd::new(std::os::fd::AsFd::as_fd(&fd), PollFlags::POLLOUT)];
         let ready = poll(&mut set, PollTimeout::from(100u8));
         let events = set[0].revents().unwrap_or(PollFlags::empty());
-        if ready.is_ok()
-            && events.contains(PollFlags::POLLOUT)
-            && !events.contains(PollFlags::POLLHUP)
-        {
+        if ready.is_ok() && events.contains(PollFlags::POLLOUT) && !events.contains(PollFlags::POLLHUP) {
             return Ok(fd);
         }
         sleep(Duration::from_millis(1));

@@ -60,9 +60,7 @@ impl Capabilities {
     pub fn parse(names: &[String]) -> Result<Self, String> {
         let mut set = 0;
         for name in names {
-            let known = name
-                .strip_prefix("CAP_")
-                .and_then(|n| NAMES.iter().position(|k| *k == n));
+            let known = name.strip_prefix("CAP_").and_then(|n| NAMES.iter().position(|k| *k == n));
             set |= 1 << known.ok_or_else(|| name.clone())?;
         }
         Ok(Self(set))
@@ -70,10 +68,7 @@ impl Capabilities {
 
     /// Whether a capability is in the set, by its name without `CAP_`.
     pub fn has(self, name: &str) -> bool {
-        NAMES
-            .iter()
-            .position(|k| *k == name)
-            .is_some_and(|bit| self.0 & (1 << bit) != 0)
+        NAMES.iter().position(|k| *k == name).is_some_and(|bit| self.0 & (1 << bit) != 0)
     }
 
     /// Shrinks the bounding set of this process: nothing it ever executes gains more.
@@ -100,15 +95,7 @@ impl Capabilities {
         // effective, permitted, inheritable; low words, then high words.
         let data = [low, low, 0, high, high, 0];
         // SAFETY: prctl with integers only.
-        check(unsafe {
-            libc::prctl(
-                libc::PR_CAP_AMBIENT,
-                libc::PR_CAP_AMBIENT_CLEAR_ALL,
-                0,
-                0,
-                0,
-            )
-        })?;
+        check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) })?;
         // SAFETY: capset reads a header of 8 and data of 24 bytes, as these arrays are.
         let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
         check(result as i32)
@@ -116,9 +103,5 @@ impl Capabilities {
 }
 
 fn check(result: i32) -> io::Result<()> {
-    if result < 0 {
-        Err(Errno::last().into())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(Errno::last().into()) } else { Ok(()) }
 }

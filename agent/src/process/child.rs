@@ -10,9 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{
-    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
-};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Pid, Uid, chdir, setgroups, setresgid, setresuid, setsid};
 
@@ -67,13 +65,7 @@ struct Stop {
 }
 
 /// Becomes the program, or says why not and ends.
-pub fn run(
-    spec: &Spec,
-    identity: &Identity,
-    container: &OwnedFd,
-    stdio: &Stdio,
-    tell: OwnedFd,
-) -> ! {
+pub fn run(spec: &Spec, identity: &Identity, container: &OwnedFd, stdio: &Stdio, tell: OwnedFd) -> ! {
     let Err(stop) = become_program(spec, identity, container, stdio);
     let mut message = vec![stop.code];
     message.extend_from_slice(crate::protocol::message::clip(&stop.reason, 4000).as_bytes());
@@ -89,10 +81,7 @@ pub fn leave(code: i32) -> ! {
 }
 
 fn stop<T, E: std::fmt::Display>(result: Result<T, E>, what: &str) -> Result<T, Stop> {
-    result.map_err(|e| Stop {
-        code: 0,
-        reason: format!("{what}: {e}"),
-    })
+    result.map_err(|e| Stop { code: 0, reason: format!("{what}: {e}") })
 }
 
 fn become_program(
@@ -108,36 +97,17 @@ fn become_program(
         | CloneFlags::CLONE_NEWCGROUP;
     stop(setns(container, namespaces), "cannot enter the container")?;
     stop(setsid(), "cannot start a session")?;
-    stop(
-        connect_stdio(stdio),
-        "cannot connect standard input and output",
-    )?;
+    stop(connect_stdio(stdio), "cannot connect standard input and output")?;
     stop(reset_signals(), "cannot reset signals")?;
     stop(set_limits(), "cannot set limits")?;
     umask(Mode::from_bits_truncate(0o022));
-    stop(
-        make_directory(&identity.cwd),
-        &format!("cannot make {}", identity.cwd),
-    )?;
-    stop(
-        chdir(identity.cwd.as_str()),
-        &format!("cannot enter {}", identity.cwd),
-    )?;
+    stop(make_directory(&identity.cwd), &format!("cannot make {}", identity.cwd))?;
+    stop(chdir(identity.cwd.as_str()), &format!("cannot enter {}", identity.cwd))?;
     let env = environment(spec, identity.user.uid);
     stop(become_user(identity), "cannot become the user")?;
     // SAFETY: close_range with integers; what is open stays usable until the exec.
-    unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    stop(
-        seccomp::apply(&identity.filter),
-        "cannot filter system calls",
-    )?;
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    stop(seccomp::apply(&identity.filter), "cannot filter system calls")?;
     Err(execute(&spec.argv, &env))
 }
 
@@ -148,22 +118,13 @@ pub fn enter_cgroup() -> io::Result<()> {
 }
 
 fn connect_stdio(stdio: &Stdio) -> io::Result<()> {
-    let null: OwnedFd = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?
-        .into();
+    let null: OwnedFd = OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
     if let Some(terminal) = &stdio.terminal {
         // SAFETY: TIOCSCTTY takes an integer.
         check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) })?;
     }
     for (number, theirs) in [(0, &stdio.stdin), (1, &stdio.stdout), (2, &stdio.stderr)] {
-        let fd: RawFd = stdio
-            .terminal
-            .as_ref()
-            .or(theirs.as_ref())
-            .unwrap_or(&null)
-            .as_raw_fd();
+        let fd: RawFd = stdio.terminal.as_ref().or(theirs.as_ref()).unwrap_or(&null).as_raw_fd();
         // SAFETY: dup2 of an open descriptor onto 0, 1 or 2, which the agent keeps open and pipes never get.
         check(unsafe { libc::dup2(fd, number) })?;
     }
@@ -212,8 +173,7 @@ fn environment(spec: &Spec, uid: u32) -> Vec<String> {
     };
     add("PATH", &|| DEFAULT_PATH.to_owned());
     add("HOSTNAME", &|| {
-        nix::unistd::gethostname()
-            .map_or_else(|_| String::new(), |n| n.to_string_lossy().into_owned())
+        nix::unistd::gethostname().map_or_else(|_| String::new(), |n| n.to_string_lossy().into_owned())
     });
     add("HOME", &|| home_of(uid).unwrap_or_else(|| "/".to_owned()));
     if spec.tty {
@@ -237,11 +197,7 @@ fn set(env: &mut Vec<String>, entry: String) {
 /// The home directory in the image's `/etc/passwd`.
 fn home_of(uid: u32) -> Option<String> {
     let mut text = String::new();
-    File::open("/etc/passwd")
-        .ok()?
-        .take(MAX_PASSWD)
-        .read_to_string(&mut text)
-        .ok()?;
+    File::open("/etc/passwd").ok()?.take(MAX_PASSWD).read_to_string(&mut text).ok()?;
     let wanted = uid.to_string();
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -252,28 +208,16 @@ fn home_of(uid: u32) -> Option<String> {
 /// Executes a program, looked for in PATH where its name has no slash. Comes back only with the reason.
 fn execute(argv: &[String], env: &[String]) -> Stop {
     let Some(name) = argv.first().filter(|n| !n.is_empty()) else {
-        return Stop {
-            code: 127,
-            reason: "there is no program to run".to_owned(),
-        };
+        return Stop { code: 127, reason: "there is no program to run".to_owned() };
     };
     let arguments = c_strings(argv);
     let variables = c_strings(env);
-    let path = env
-        .iter()
-        .find_map(|e| e.strip_prefix("PATH="))
-        .unwrap_or(DEFAULT_PATH);
+    let path = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let candidates: Vec<String> = if name.contains('/') {
         vec![name.clone()]
     } else {
         path.split(':')
-            .map(|d| {
-                if d.is_empty() {
-                    format!("./{name}")
-                } else {
-                    format!("{d}/{name}")
-                }
-            })
+            .map(|d| if d.is_empty() { format!("./{name}") } else { format!("{d}/{name}") })
             .collect()
     };
     let mut best = Errno::ENOENT;
@@ -288,10 +232,7 @@ fn execute(argv: &[String], env: &[String]) -> Stop {
         }
     }
     let code = if best == Errno::ENOENT { 127 } else { 126 };
-    Stop {
-        code,
-        reason: format!("cannot run {name:?}: {}", best.desc().to_lowercase()),
-    }
+    Stop { code, reason: format!("cannot run {name:?}: {}", best.desc().to_lowercase()) }
 }
 
 fn execve(path: &str, argv: &[CString], env: &[CString]) -> Errno {
@@ -299,10 +240,7 @@ fn execve(path: &str, argv: &[CString], env: &[CString]) -> Errno {
         return Errno::ENOENT;
     };
     let pointers = |list: &[CString]| -> Vec<*const c_char> {
-        list.iter()
-            .map(|s| s.as_ptr())
-            .chain([std::ptr::null()])
-            .collect()
+        list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
     };
     let (argv, env) = (pointers(argv), pointers(env));
     // SAFETY: both lists end with a null pointer and their strings outlive the call.
@@ -311,11 +249,7 @@ fn execve(path: &str, argv: &[CString], env: &[CString]) -> Errno {
 }
 
 fn check(result: i32) -> io::Result<()> {
-    if result < 0 {
-        Err(Errno::last().into())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(Errno::last().into()) } else { Ok(()) }
 }
 
 /// Our end of a pipe never makes us wait.

@@ -72,18 +72,15 @@ impl Container {
     /// Makes the namespaces and starts building the root inside.
     pub fn start(root: OpenRoot, plan: Plan) -> Result<Self, Failure> {
         make_cgroup().map_err(|e| fail("cannot make the cgroup", e))?;
-        let own_pids =
-            File::open("/proc/self/ns/pid").map_err(|e| fail("cannot open a namespace", e))?;
+        let own_pids = File::open("/proc/self/ns/pid").map_err(|e| fail("cannot open a namespace", e))?;
         let (status, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|e| fail("cannot make a pipe", e))?;
-        unshare(CloneFlags::CLONE_NEWPID)
-            .map_err(|e| fail("cannot make a process namespace", e))?;
+        unshare(CloneFlags::CLONE_NEWPID).map_err(|e| fail("cannot make a process namespace", e))?;
         // SAFETY: this process has one thread, so the child may do anything the parent may.
         let init = match unsafe { fork() }.map_err(|e| fail("cannot fork", e))? {
             ForkResult::Child => init(&plan, tell),
             ForkResult::Parent { child } => child,
         };
-        setns(&own_pids, CloneFlags::CLONE_NEWPID)
-            .map_err(|e| fail("cannot return to the namespace", e))?;
+        setns(&own_pids, CloneFlags::CLONE_NEWPID).map_err(|e| fail("cannot return to the namespace", e))?;
         let init_fd = open_pidfd(init)?;
         let identity = Identity {
             cwd: plan.cwd,
@@ -91,14 +88,7 @@ impl Container {
             capabilities: plan.capabilities,
             filter: seccomp::filter(plan.capabilities),
         };
-        Ok(Self {
-            root,
-            init,
-            init_fd,
-            own_pids,
-            status: Some(status),
-            identity,
-        })
+        Ok(Self { root, init, init_fd, own_pids, status: Some(status), identity })
     }
 }
 
@@ -113,10 +103,7 @@ impl Launcher for Container {
         };
         let mut text = [0; 4096];
         match read(&status, &mut text) {
-            Ok(0) => Err(fail(
-                "cannot build the container",
-                "its first process ended",
-            )),
+            Ok(0) => Err(fail("cannot build the container", "its first process ended")),
             Ok(1) => Ok(()),
             Ok(length) => {
                 self.root.check()?;
@@ -132,8 +119,7 @@ impl Launcher for Container {
     fn launch(&mut self, spec: &Spec) -> Result<Launched, Failure> {
         let stdio = Stdio::open(spec, self.init)?;
         let (status, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|e| fail("cannot make a pipe", e))?;
-        setns(&self.init_fd, CloneFlags::CLONE_NEWPID)
-            .map_err(|e| fail("cannot enter the namespace", e))?;
+        setns(&self.init_fd, CloneFlags::CLONE_NEWPID).map_err(|e| fail("cannot enter the namespace", e))?;
         // SAFETY: this process has one thread, so the child may do anything the parent may.
         let forked = unsafe { fork() }.map_err(|e| fail("cannot fork", e));
         if let Ok(ForkResult::Child) = forked {
@@ -222,8 +208,8 @@ impl Stdio {
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| fail("cannot make a pipe", e));
         let mut stdio = Self::default();
         if spec.tty {
-            let (master, slave) = child::open_terminal(init, spec.size)
-                .map_err(|e| fail("cannot make a terminal", e))?;
+            let (master, slave) =
+                child::open_terminal(init, spec.size).map_err(|e| fail("cannot make a terminal", e))?;
             child::set_nonblocking(&master);
             stdio.ours.pty = Some(master);
             stdio.terminal = Some(slave);
@@ -235,10 +221,9 @@ impl Stdio {
             stdio.stdin = Some(theirs);
             stdio.ours.stdin = Some(ours);
         }
-        for (theirs, ours) in [
-            (&mut stdio.stdout, &mut stdio.ours.stdout),
-            (&mut stdio.stderr, &mut stdio.ours.stderr),
-        ] {
+        for (theirs, ours) in
+            [(&mut stdio.stdout, &mut stdio.ours.stdout), (&mut stdio.stderr, &mut stdio.ours.stderr)]
+        {
             let (source, sink) = pipe()?;
             child::set_nonblocking(&source);
             // SAFETY: F_SETPIPE_SZ with an integer; a smaller pipe works too.
@@ -252,8 +237,5 @@ impl Stdio {
 
 /// An argument list as execve takes it. Texts with NUL were refused before.
 pub fn c_strings(texts: &[String]) -> Vec<CString> {
-    texts
-        .iter()
-        .filter_map(|t| CString::new(t.as_str()).ok())
-        .collect()
+    texts.iter().filter_map(|t| CString::new(t.as_str()).ok()).collect()
 }

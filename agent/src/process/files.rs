@@ -10,10 +10,7 @@ pub fn make_directory(path: &str) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|m| m.is_dir()) {
         return Ok(());
     }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
 /// Replaces a file (or link) by one with this content; the directory above is made where it is missing.
@@ -25,12 +22,7 @@ pub fn replace_file(path: &str, content: &[u8], mode: u32) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?
-        .write_all(content)
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(content)
 }
 
 /// Makes sure something is there to mount on: a directory, or an empty file.

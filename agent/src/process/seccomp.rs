@@ -162,15 +162,8 @@ pub fn filter(granted: Capabilities) -> Vec<Instruction> {
 
 /// Puts a filter on this process and all it starts. Needs no_new_privs.
 pub fn apply(code: &[Instruction]) -> io::Result<()> {
-    let program = libc::sock_fprog {
-        len: code.len() as u16,
-        filter: code.as_ptr().cast_mut().cast(),
-    };
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_ptr().cast_mut().cast() };
     // SAFETY: the program points at `len` instructions laid out as struct sock_filter, which outlive the call.
     let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
-    if result < 0 {
-        Err(Errno::last().into())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(Errno::last().into()) } else { Ok(()) }
 }

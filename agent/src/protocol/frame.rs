@@ -121,11 +121,7 @@ impl Decoder {
         };
         let payload = payload.to_vec();
         self.start += HEADER + length;
-        Ok(Some(Frame {
-            kind,
-            stream,
-            payload,
-        }))
+        Ok(Some(Frame { kind, stream, payload }))
     }
 }
 

@@ -50,9 +50,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
 
 impl Strict {
     fn deeper<E: de::Error>(&self) -> Result<usize, E> {
-        self.depth
-            .checked_sub(1)
-            .ok_or_else(|| E::custom("nested too deep"))
+        self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))
     }
 }
 
@@ -72,9 +70,7 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Value::from(v))
     }
     fn visit_f64<E: de::Error>(self, v: f64) -> Result<Value, E> {
-        Number::from_f64(v)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("not a number"))
+        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("not a number"))
     }
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {
         Ok(Value::String(v.to_owned()))
@@ -117,21 +113,14 @@ impl Members {
     /// `path` names the object in errors: `process.user`.
     pub fn of(path: &str, value: Value) -> Result<Self, JsonError> {
         match value {
-            Value::Object(map) => Ok(Self {
-                path: path.to_owned(),
-                map,
-            }),
+            Value::Object(map) => Ok(Self { path: path.to_owned(), map }),
             _ => Err(JsonError::Value(path.to_owned(), "an object")),
         }
     }
 
     /// The full name of a member.
     pub fn name(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// An error about a member.
@@ -146,9 +135,7 @@ impl Members {
 
     /// A member of any type.
     pub fn value(&mut self, key: &str) -> Result<Value, JsonError> {
-        self.map
-            .remove(key)
-            .ok_or_else(|| JsonError::Missing(self.name(key)))
+        self.map.remove(key).ok_or_else(|| JsonError::Missing(self.name(key)))
     }
 
     /// A string of `min` to `max` UTF-8 bytes.
@@ -166,11 +153,7 @@ impl Members {
         min: usize,
         max: usize,
     ) -> Result<Option<String>, JsonError> {
-        if self.has(key) {
-            self.string(key, min, max).map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.has(key) { self.string(key, min, max).map(Some) } else { Ok(None) }
     }
 
     /// A whole number from `min` to `max`.
@@ -195,9 +178,7 @@ impl Members {
 
     /// True or false.
     pub fn boolean(&mut self, key: &str) -> Result<bool, JsonError> {
-        self.value(key)?
-            .as_bool()
-            .ok_or_else(|| self.refuse(key, "true or false"))
+        self.value(key)?.as_bool().ok_or_else(|| self.refuse(key, "true or false"))
     }
 
     /// Bytes in padded base64, at most `max` once decoded.
@@ -229,11 +210,7 @@ impl Members {
         items
             .into_iter()
             .map(|item| match item {
-                Value::String(text)
-                    if (min..=max).contains(&text.len()) && !text.contains('\0') =>
-                {
-                    Ok(text)
-                }
+                Value::String(text) if (min..=max).contains(&text.len()) && !text.contains('\0') => Ok(text),
                 _ => Err(self.refuse(key, "an array of strings within bounds")),
             })
             .collect()

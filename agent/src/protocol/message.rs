@@ -78,32 +78,13 @@ pub struct Exec {
 #[derive(Debug, PartialEq, Eq)]
 pub enum FromHost {
     Boot(Box<Boot>),
-    HttpResponse {
-        id: u32,
-        status: u16,
-        cookie: Option<String>,
-        body: Vec<u8>,
-    },
-    HttpError {
-        id: u32,
-        message: String,
-    },
+    HttpResponse { id: u32, status: u16, cookie: Option<String>, body: Vec<u8> },
+    HttpError { id: u32, message: String },
     Exec(Box<Exec>),
-    Signal {
-        process: u32,
-        signal: u8,
-    },
-    Resize {
-        process: u32,
-        size: Size,
-    },
-    Connect {
-        stream: u32,
-        port: u16,
-    },
-    Stop {
-        timeout: u32,
-    },
+    Signal { process: u32, signal: u8 },
+    Resize { process: u32, size: Size },
+    Connect { stream: u32, port: u16 },
+    Stop { timeout: u32 },
     Bye,
 }
 
@@ -154,10 +135,7 @@ impl FromHost {
                 cookie: m.optional_string("cookie", 1, 4096)?,
                 body: m.bytes("body", MAX_BODY)?,
             },
-            "http-error" => Self::HttpError {
-                id: m.u32("id", 1)?,
-                message: m.string("message", 0, 4096)?,
-            },
+            "http-error" => Self::HttpError { id: m.u32("id", 1)?, message: m.string("message", 0, 4096)? },
             "exec" => Self::Exec(Box::new(parse_exec(&mut m)?)),
             "signal" => Self::Signal {
                 process: m.u32("process", 1)?,
@@ -165,18 +143,10 @@ impl FromHost {
             },
             "resize" => Self::Resize {
                 process: m.u32("process", 1)?,
-                size: Size {
-                    rows: m.u16("rows", 0)?,
-                    cols: m.u16("cols", 0)?,
-                },
+                size: Size { rows: m.u16("rows", 0)?, cols: m.u16("cols", 0)? },
             },
-            "connect" => Self::Connect {
-                stream: m.u32("stream", 1)?,
-                port: m.u16("port", 1)?,
-            },
-            "stop" => Self::Stop {
-                timeout: m.integer("timeout", 0, 86_400).map(|s| s as u32)?,
-            },
+            "connect" => Self::Connect { stream: m.u32("stream", 1)?, port: m.u16("port", 1)? },
+            "stop" => Self::Stop { timeout: m.integer("timeout", 0, 86_400).map(|s| s as u32)? },
             "bye" => Self::Bye,
             _ => return Err(MessageError::Unknown(kind)),
         };
@@ -196,10 +166,7 @@ fn parse_boot(m: &mut Members) -> Result<Boot, JsonError> {
     let args = match r.value("args")? {
         Value::Null => None,
         list @ Value::Array(_) => {
-            let mut one = Members::of(
-                "run",
-                Value::Object(Map::from_iter([("args".to_owned(), list)])),
-            )?;
+            let mut one = Members::of("run", Value::Object(Map::from_iter([("args".to_owned(), list)])))?;
             Some(one.texts("args", MAX_STRINGS, 0, MAX_STRING)?)
         }
         _ => return Err(r.refuse("args", "an array or null")),
@@ -214,20 +181,11 @@ fn parse_boot(m: &mut Members) -> Result<Boot, JsonError> {
         mounts: parse_mounts(&mut r)?,
         hostname: r.string("hostname", 1, 64)?,
     };
-    if !run
-        .hostname
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-    {
+    if !run.hostname.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
         return Err(r.refuse("hostname", "a host name"));
     }
     r.end()?;
-    Ok(Boot {
-        manifest,
-        attest,
-        time,
-        run,
-    })
+    Ok(Boot { manifest, attest, time, run })
 }
 
 fn parse_exec(m: &mut Members) -> Result<Exec, JsonError> {
@@ -240,19 +198,12 @@ fn parse_exec(m: &mut Members) -> Result<Exec, JsonError> {
         stdin: m.boolean("stdin")?,
         streams: parse_streams(m)?,
     };
-    if exec.argv.is_empty() {
-        Err(m.refuse("argv", "an argument list"))
-    } else {
-        Ok(exec)
-    }
+    if exec.argv.is_empty() { Err(m.refuse("argv", "an argument list")) } else { Ok(exec) }
 }
 
 fn parse_env(m: &mut Members) -> Result<Vec<String>, JsonError> {
     let env = m.texts("env", MAX_STRINGS, 1, MAX_STRING)?;
-    if env
-        .iter()
-        .all(|entry| entry.find('=').is_some_and(|at| at > 0))
-    {
+    if env.iter().all(|entry| entry.find('=').is_some_and(|at| at > 0)) {
         Ok(env)
     } else {
         Err(m.refuse("env", "a list of NAME=VALUE"))
@@ -264,27 +215,17 @@ fn parse_size(m: &mut Members) -> Result<Option<Size>, JsonError> {
         return Ok(None);
     }
     let mut s = m.object("size")?;
-    let size = Size {
-        rows: s.u16("rows", 0)?,
-        cols: s.u16("cols", 0)?,
-    };
+    let size = Size { rows: s.u16("rows", 0)?, cols: s.u16("cols", 0)? };
     s.end()?;
     Ok(Some(size))
 }
 
 fn parse_streams(m: &mut Members) -> Result<Streams, JsonError> {
     let mut s = m.object("streams")?;
-    let streams = Streams {
-        stdin: s.u32("stdin", 1)?,
-        stdout: s.u32("stdout", 1)?,
-        stderr: s.u32("stderr", 1)?,
-    };
+    let streams =
+        Streams { stdin: s.u32("stdin", 1)?, stdout: s.u32("stdout", 1)?, stderr: s.u32("stderr", 1)? };
     s.end()?;
-    let Streams {
-        stdin,
-        stdout,
-        stderr,
-    } = streams;
+    let Streams { stdin, stdout, stderr } = streams;
     if stdin == stdout || stdin == stderr || stdout == stderr {
         return Err(m.refuse("streams", "three different streams"));
     }
@@ -299,11 +240,7 @@ fn parse_mounts(m: &mut Members) -> Result<Vec<MountPoint>, JsonError> {
         let mount = MountPoint {
             target: one.string("target", 1, 4096)?,
             read_only: one.boolean("readOnly")?,
-            file: if one.has("file") {
-                one.boolean("file")?
-            } else {
-                false
-            },
+            file: if one.has("file") { one.boolean("file")? } else { false },
             stream: one.u32("stream", 1)?,
         };
         if !is_plain_path(&mount.target) {
@@ -327,38 +264,13 @@ pub fn is_plain_path(path: &str) -> bool {
 #[derive(Debug)]
 pub enum ToHost<'a> {
     Hello,
-    Step {
-        step: &'a str,
-        ms: u32,
-    },
-    Http {
-        id: u32,
-        method: &'a str,
-        path: &'a str,
-        cookie: Option<&'a str>,
-        body: Option<&'a [u8]>,
-    },
-    Started {
-        process: u32,
-    },
-    ExitCode {
-        process: u32,
-        code: u8,
-    },
-    ExitSignal {
-        process: u32,
-        signal: u8,
-    },
-    Refused {
-        process: u32,
-        reason: &'a str,
-        key: &'a str,
-    },
-    Failed {
-        code: &'a str,
-        message: &'a str,
-        step: &'a str,
-    },
+    Step { step: &'a str, ms: u32 },
+    Http { id: u32, method: &'a str, path: &'a str, cookie: Option<&'a str>, body: Option<&'a [u8]> },
+    Started { process: u32 },
+    ExitCode { process: u32, code: u8 },
+    ExitSignal { process: u32, signal: u8 },
+    Refused { process: u32, reason: &'a str, key: &'a str },
+    Failed { code: &'a str, message: &'a str, step: &'a str },
     Bye,
 }
 
@@ -380,13 +292,7 @@ impl ToHost<'_> {
                 put("step", step.into());
                 put("ms", ms.into());
             }
-            Self::Http {
-                id,
-                method,
-                path,
-                cookie,
-                body,
-            } => {
+            Self::Http { id, method, path, cookie, body } => {
                 put("type", "http".into());
                 put("id", id.into());
                 put("method", method.into());
@@ -412,21 +318,13 @@ impl ToHost<'_> {
                 put("process", process.into());
                 put("signal", signal.into());
             }
-            Self::Refused {
-                process,
-                reason,
-                key,
-            } => {
+            Self::Refused { process, reason, key } => {
                 put("type", "refused".into());
                 put("process", process.into());
                 put("reason", clip(reason, 4096).into());
                 put("key", clip(key, 256).into());
             }
-            Self::Failed {
-                code,
-                message,
-                step,
-            } => {
+            Self::Failed { code, message, step } => {
                 put("type", "failed".into());
                 put("code", code.into());
                 put("message", clip(message, 8192).into());

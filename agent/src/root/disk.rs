@@ -21,9 +21,7 @@ impl Disk {
     /// Refuses a disk that is too short for what was sealed.
     pub fn at_least(&self, size: u64) -> Result<(), Failure> {
         if self.size < size {
-            let Self {
-                serial, size: have, ..
-            } = self;
+            let Self { serial, size: have, .. } = self;
             return Err(Failure::new(
                 "ROOT_MISMATCH",
                 format_args!("disk {serial} has {have} bytes, not {size}"),
@@ -41,10 +39,7 @@ pub fn find(serial: &'static str) -> Result<Disk, Failure> {
             return Ok(disk);
         }
         if Instant::now() > until {
-            return Err(Failure::new(
-                "ROOT_MISSING",
-                format_args!("there is no disk with serial {serial}"),
-            ));
+            return Err(Failure::new("ROOT_MISSING", format_args!("there is no disk with serial {serial}")));
         }
         sleep(Duration::from_millis(2));
     }
@@ -56,11 +51,7 @@ fn look_for(serial: &'static str) -> Option<Disk> {
         if read("serial").is_some_and(|s| s.trim() == serial) {
             let number = read("dev")?.trim().to_owned();
             let sectors: u64 = read("size")?.trim().parse().ok()?;
-            return Some(Disk {
-                serial,
-                number,
-                size: sectors.saturating_mul(512),
-            });
+            return Some(Disk { serial, number, size: sectors.saturating_mul(512) });
         }
     }
     None

@@ -31,22 +31,14 @@ const TABLE_STATUS: u8 = 12;
 #[derive(Debug)]
 pub enum DmError {
     Control(std::io::Error),
-    Command {
-        what: &'static str,
-        device: &'static str,
-        errno: Errno,
-    },
+    Command { what: &'static str, device: &'static str, errno: Errno },
 }
 
 impl fmt::Display for DmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Control(error) => write!(f, "cannot open the device mapper: {error}"),
-            Self::Command {
-                what,
-                device,
-                errno,
-            } => write!(f, "cannot {what} {device}: {}", errno.desc()),
+            Self::Command { what, device, errno } => write!(f, "cannot {what} {device}: {}", errno.desc()),
         }
     }
 }
@@ -60,33 +52,20 @@ pub struct DeviceMapper {
 
 impl DeviceMapper {
     /// Makes a device of one target over `sectors` of 512 bytes.
-    pub fn create(
-        name: &'static str,
-        target: &str,
-        sectors: u64,
-        table: Vec<u8>,
-    ) -> Result<Self, DmError> {
+    pub fn create(name: &'static str, target: &str, sectors: u64, table: Vec<u8>) -> Result<Self, DmError> {
         let table = Zeroizing::new(table);
         let control = OpenOptions::new()
             .read(true)
             .write(true)
             .open("/dev/mapper/control")
             .map_err(DmError::Control)?;
-        let mut device = Self {
-            control,
-            name,
-            minor: 0,
-        };
+        let mut device = Self { control, name, minor: 0 };
         let mut create = request(name, READONLY, 0);
         device.command(DEV_CREATE, "create", &mut create)?;
         let dev = number(&create, DEV);
         device.minor = (dev & 0xff) | ((dev >> 12) & 0xfff00);
         let length = HEADER + TARGET + table.len() + 1;
-        let mut load = request(
-            name,
-            READONLY | SECURE_DATA,
-            length.next_multiple_of(8) - HEADER,
-        );
+        let mut load = request(name, READONLY | SECURE_DATA, length.next_multiple_of(8) - HEADER);
         put(&mut load, TARGET_COUNT, &1u32.to_le_bytes());
         put(&mut load, HEADER + 8, &sectors.to_le_bytes());
         put(&mut load, HEADER + 24, target.as_bytes());
@@ -121,11 +100,7 @@ impl DeviceMapper {
         // SAFETY: the buffer is as long as its data_size says, which is all the kernel reads and writes.
         let result = unsafe { libc::ioctl(self.control.as_raw_fd(), code, request.as_mut_ptr()) };
         if result < 0 {
-            Err(DmError::Command {
-                what,
-                device: self.name,
-                errno: Errno::last(),
-            })
+            Err(DmError::Command { what, device: self.name, errno: Errno::last() })
         } else {
             Ok(())
         }

@@ -18,10 +18,7 @@ pub fn open(size: u64) -> Result<String, Failure> {
         .map_err(|e| Failure::new("ROOT_MISSING", format_args!("cannot open {FILE}: {e}")))?;
     let have = file.metadata().map_or(0, |m| m.len());
     if have < size {
-        return Err(Failure::new(
-            "ROOT_MISMATCH",
-            format_args!("{FILE} has {have} bytes, not {size}"),
-        ));
+        return Err(Failure::new("ROOT_MISMATCH", format_args!("{FILE} has {have} bytes, not {size}")));
     }
     let fail = |what: &str, e: &dyn std::fmt::Display| Failure::guest(format_args!("{what}: {e}"));
     let control = OpenOptions::new()

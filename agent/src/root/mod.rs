@@ -65,9 +65,7 @@ pub fn verify(
     match &root.verity {
         Some(verity) => {
             if measured != Some(verity.root_hash.as_str()) {
-                return Err(mismatch(
-                    "the manifest's root hash is not the one on the kernel command line",
-                ));
+                return Err(mismatch("the manifest's root hash is not the one on the kernel command line"));
             }
             modules.load(Need::Disk)?;
             open.device = open_verity(verity, &mut open)?;
@@ -77,9 +75,7 @@ pub fn verify(
         }
         None => {
             if measured.is_some() {
-                return Err(mismatch(
-                    "the kernel command line has a root hash and the manifest has none",
-                ));
+                return Err(mismatch("the kernel command line has a root hash and the manifest has none"));
             }
             modules.load(Need::Initrd)?;
             open.device = image::open(root.squashfs_size)?;
@@ -102,10 +98,7 @@ pub fn enter(
             open_crypt(&open.device, verity, key)?
         }
         (Some(_), _, _) => {
-            return Err(Failure::new(
-                "ROOT_KEY",
-                "the root is encrypted and there is no key",
-            ));
+            return Err(Failure::new("ROOT_KEY", "the root is encrypted and there is no key"));
         }
         (None, _, _) => open.device.clone(),
     };
@@ -133,13 +126,8 @@ fn open_verity(verity: &Verity, open: &mut OpenRoot) -> Result<String, Failure> 
         "1 {} {} {BLOCK} {BLOCK} {} 1 sha256 {} {}",
         data.number, tree.number, verity.data_blocks, verity.root_hash, verity.salt
     );
-    let device = DeviceMapper::create(
-        "shelter-verity",
-        "verity",
-        verity.data_blocks * 8,
-        table.into_bytes(),
-    )
-    .map_err(|e| mismatch(&e.to_string()))?;
+    let device = DeviceMapper::create("shelter-verity", "verity", verity.data_blocks * 8, table.into_bytes())
+        .map_err(|e| mismatch(&e.to_string()))?;
     let path = device.path();
     open.verity = Some(device);
     Ok(path)
@@ -158,15 +146,10 @@ fn open_crypt(device: &str, verity: &Verity, key: &[u8]) -> Result<String, Failu
     table.reserve(KEY_SIZE * 2 + 64);
     for byte in key {
         for digit in [byte >> 4, byte & 15] {
-            table.push(if digit < 10 {
-                b'0' + digit
-            } else {
-                b'a' + digit - 10
-            });
+            table.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
         }
     }
-    table
-        .extend_from_slice(format!(" 0 {device} 0 2 sector_size:4096 iv_large_sectors").as_bytes());
+    table.extend_from_slice(format!(" 0 {device} 0 2 sector_size:4096 iv_large_sectors").as_bytes());
     DeviceMapper::create("shelter-crypt", "crypt", verity.data_blocks * 8, table)
         .map(|d| d.path())
         .map_err(|e| Failure::new("ROOT_KEY", e))
@@ -174,9 +157,7 @@ fn open_crypt(device: &str, verity: &Verity, key: &[u8]) -> Result<String, Failu
 
 fn mount_root(device: &str, root: &Root, writable: u64, open: &OpenRoot) -> Result<(), Failure> {
     let mut magic = [0; 4];
-    File::open(device)
-        .and_then(|f| f.read_exact_at(&mut magic, 0))
-        .map_err(|e| unreadable(open, &e))?;
+    File::open(device).and_then(|f| f.read_exact_at(&mut magic, 0)).map_err(|e| unreadable(open, &e))?;
     if &magic != SQUASHFS_MAGIC {
         return Err(match &root.key {
             Some(uri) => Failure::new("ROOT_KEY", format_args!("{uri} does not decrypt the root")),
@@ -184,30 +165,17 @@ fn mount_root(device: &str, root: &Root, writable: u64, open: &OpenRoot) -> Resu
         });
     }
     let read_only = MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
-    attach(device, "/lower", "squashfs", read_only, None)
-        .map_err(|e| open.check().err().unwrap_or(e))?;
+    attach(device, "/lower", "squashfs", read_only, None).map_err(|e| open.check().err().unwrap_or(e))?;
     let size = format!("size={},mode=0755", writable + OWN_SPACE);
-    attach(
-        "shelter",
-        "/upper",
-        "tmpfs",
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        Some(&size),
-    )?;
+    attach("shelter", "/upper", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(&size))?;
     for directory in ["/upper/data", "/upper/work", ROOT] {
         std::fs::create_dir_all(directory)
             .map_err(|e| Failure::guest(format_args!("cannot make {directory}: {e}")))?;
     }
     copy_root_mode()?;
     let layers = "lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work";
-    mount(
-        Some("shelter"),
-        ROOT,
-        Some("overlay"),
-        MsFlags::MS_NODEV,
-        Some(layers),
-    )
-    .map_err(|e| Failure::guest(format_args!("cannot mount the overlay: {}", e.desc())))
+    mount(Some("shelter"), ROOT, Some("overlay"), MsFlags::MS_NODEV, Some(layers))
+        .map_err(|e| Failure::guest(format_args!("cannot mount the overlay: {}", e.desc())))
 }
 
 /// The upper directory is the root's own inode: it takes over the image's owner and mode.
@@ -216,10 +184,7 @@ fn copy_root_mode() -> Result<(), Failure> {
     let copy = || -> io::Result<()> {
         let from = std::fs::metadata("/lower")?;
         chown("/upper/data", Some(from.uid()), Some(from.gid()))?;
-        std::fs::set_permissions(
-            "/upper/data",
-            std::fs::Permissions::from_mode(from.mode() & 0o7777),
-        )
+        std::fs::set_permissions("/upper/data", std::fs::Permissions::from_mode(from.mode() & 0o7777))
     };
     copy().map_err(|e| Failure::guest(format_args!("cannot prepare the overlay: {e}")))
 }
@@ -229,8 +194,5 @@ fn unreadable(open: &OpenRoot, error: &io::Error) -> Failure {
         return failure;
     }
     let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-    Failure::new(
-        "ROOT_MISSING",
-        format_args!("cannot read the root: {}", errno.desc()),
-    )
+    Failure::new("ROOT_MISSING", format_args!("cannot read the root: {}", errno.desc()))
 }

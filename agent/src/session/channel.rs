@@ -50,13 +50,7 @@ pub struct Channel {
 impl Channel {
     /// Takes a file descriptor in non-blocking mode.
     pub fn new(fd: OwnedFd) -> Self {
-        Self {
-            fd,
-            decoder: Decoder::default(),
-            out: Vec::new(),
-            sent: 0,
-            scratch: vec![0; MAX_DATA],
-        }
+        Self { fd, decoder: Decoder::default(), out: Vec::new(), sent: 0, scratch: vec![0; MAX_DATA] }
     }
 
     /// The descriptor, to poll.
@@ -71,8 +65,7 @@ impl Channel {
 
     /// Queues a frame.
     pub fn queue(&mut self, kind: Kind, stream: u32, payload: &[u8]) {
-        self.out
-            .extend_from_slice(&header(kind, stream, payload.len()));
+        self.out.extend_from_slice(&header(kind, stream, payload.len()));
         self.out.extend_from_slice(payload);
     }
 
@@ -139,8 +132,7 @@ impl Channel {
         match unistd::read(&self.fd, &mut self.scratch) {
             Ok(0) => Err(ChannelError::Closed),
             Ok(length) => {
-                self.decoder
-                    .push(self.scratch.get(..length).unwrap_or_default());
+                self.decoder.push(self.scratch.get(..length).unwrap_or_default());
                 Ok(true)
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),

@@ -46,11 +46,7 @@ impl Session {
                 Ok(())
             }
             FromHost::Resize { process, size } => {
-                if let Some(pty) = self
-                    .processes
-                    .get(&process)
-                    .and_then(|p| p.launched.pty.as_ref())
-                {
+                if let Some(pty) = self.processes.get(&process).and_then(|p| p.launched.pty.as_ref()) {
                     set_size(pty, size);
                 }
                 Ok(())
@@ -93,25 +89,19 @@ impl Session {
     }
 
     fn exec(&mut self, exec: Exec) -> Result<(), Failure> {
-        let Exec {
-            process, streams, ..
-        } = exec;
+        let Exec { process, streams, .. } = exec;
         if self.processes.contains_key(&process) {
             return Err(Failure::protocol(
                 "CONTROL_UNEXPECTED",
                 format_args!("process {process} is there already"),
             ));
         }
-        self.mux
-            .open(&[streams.stdin, streams.stdout, streams.stderr])?;
+        self.mux.open(&[streams.stdin, streams.stdout, streams.stderr])?;
         let refusal = match &self.manifest {
-            _ if self.phase != Phase::Running => {
-                Some(("process", "the main process has ended".to_owned()))
+            _ if self.phase != Phase::Running => Some(("process", "the main process has ended".to_owned())),
+            _ if self.processes.len() >= MAX_PROCESSES => {
+                Some(("maxProcesses", format!("{MAX_PROCESSES} processes run already")))
             }
-            _ if self.processes.len() >= MAX_PROCESSES => Some((
-                "maxProcesses",
-                format!("{MAX_PROCESSES} processes run already"),
-            )),
             Some(manifest) => check_exec(manifest, &exec).err().map(|r| (r.key, r.reason)),
             None => Some(("allow.exec", "nothing is granted".to_owned())),
         };
@@ -119,62 +109,35 @@ impl Session {
             for stream in [streams.stdin, streams.stdout, streams.stderr] {
                 self.forget(stream);
             }
-            self.channel.say(&ToHost::Refused {
-                process,
-                reason: &reason,
-                key,
-            });
+            self.channel.say(&ToHost::Refused { process, reason: &reason, key });
             return Ok(());
         }
-        let mut env = self
-            .manifest
-            .as_ref()
-            .map_or_else(Vec::new, |m| m.process.env.clone());
+        let mut env = self.manifest.as_ref().map_or_else(Vec::new, |m| m.process.env.clone());
         env.extend(exec.env);
         env.extend(self.secrets.iter().cloned());
-        let spec = Spec {
-            argv: exec.argv,
-            env,
-            tty: exec.tty,
-            size: exec.size,
-            stdin: exec.stdin,
-        };
+        let spec = Spec { argv: exec.argv, env, tty: exec.tty, size: exec.size, stdin: exec.stdin };
         self.start(process, &spec, streams)
     }
 
     /// Starts a process and connects its streams.
-    pub(super) fn start(
-        &mut self,
-        process: u32,
-        spec: &Spec,
-        streams: Streams,
-    ) -> Result<(), Failure> {
+    pub(super) fn start(&mut self, process: u32, spec: &Spec, streams: Streams) -> Result<(), Failure> {
         let Some(launcher) = &mut self.launcher else {
-            return Err(Failure::new(
-                "PROCESS_FAILED",
-                "nothing can start a process",
-            ));
+            return Err(Failure::new("PROCESS_FAILED", "nothing can start a process"));
         };
         let mut launched: Launched = launcher.launch(spec)?;
         let mut outputs = vec![streams.stdout];
         if let Some(pty) = &launched.pty {
-            let copy = || {
-                pty.try_clone()
-                    .map_err(|e| Failure::new("PROCESS_FAILED", e))
-            };
+            let copy = || pty.try_clone().map_err(|e| Failure::new("PROCESS_FAILED", e));
             let (sink, source) = (copy()?, copy()?);
-            self.endpoints
-                .insert(streams.stdout, Endpoint::source(source, process));
+            self.endpoints.insert(streams.stdout, Endpoint::source(source, process));
             if spec.stdin {
-                self.endpoints
-                    .insert(streams.stdin, Endpoint::terminal(sink));
+                self.endpoints.insert(streams.stdin, Endpoint::terminal(sink));
             }
             self.end_output(streams.stderr);
         } else {
-            for (stream, fd) in [
-                (streams.stdout, launched.stdout.take()),
-                (streams.stderr, launched.stderr.take()),
-            ] {
+            for (stream, fd) in
+                [(streams.stdout, launched.stdout.take()), (streams.stderr, launched.stderr.take())]
+            {
                 if let Some(fd) = fd {
                     self.endpoints.insert(stream, Endpoint::source(fd, process));
                 }
@@ -195,26 +158,13 @@ impl Session {
                 self.endpoints.remove(&stream);
             }
         }
-        self.processes.insert(
-            process,
-            Process {
-                launched,
-                outputs,
-                stdin,
-                ended: None,
-                complaint: None,
-            },
-        );
+        self.processes.insert(process, Process { launched, outputs, stdin, ended: None, complaint: None });
         Ok(())
     }
 
     fn connect(&mut self, stream: u32, port: u16) -> Result<(), Failure> {
         self.mux.open(&[stream])?;
-        if !self
-            .manifest
-            .as_ref()
-            .is_some_and(|m| m.ports.contains(&port))
-        {
+        if !self.manifest.as_ref().is_some_and(|m| m.ports.contains(&port)) {
             self.reset(stream, &format!("ports: {port} is not granted"));
             return Ok(());
         }
@@ -222,10 +172,7 @@ impl Session {
             Ok(endpoint) => {
                 self.endpoints.insert(stream, endpoint);
             }
-            Err(errno) => self.reset(
-                stream,
-                &format!("cannot connect to port {port}: {}", errno.desc()),
-            ),
+            Err(errno) => self.reset(stream, &format!("cannot connect to port {port}: {}", errno.desc())),
         }
         Ok(())
     }

@@ -36,13 +36,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     fn new(fd: OwnedFd, role: Role) -> Self {
-        Self {
-            fd,
-            role,
-            draining: false,
-            held: Vec::new(),
-            assembly: Vec::new(),
-        }
+        Self { fd, role, draining: false, held: Vec::new(), assembly: Vec::new() }
     }
     pub fn sink(fd: OwnedFd) -> Self {
         Self::new(fd, Role::Sink)
@@ -67,12 +61,7 @@ impl Endpoint {
 
 /// Sets a terminal's size; a terminal that is gone needs none.
 pub fn set_size(pty: &OwnedFd, size: Size) {
-    let size = libc::winsize {
-        ws_row: size.rows,
-        ws_col: size.cols,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = libc::winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads one winsize, which outlives the call.
     unsafe { libc::ioctl(pty.as_raw_fd(), libc::TIOCSWINSZ, &size) };
 }

@@ -119,8 +119,7 @@ impl Session {
             };
             if let Some(message) = self.on_frame(frame)? {
                 match message {
-                    FromHost::HttpResponse { id: got, .. }
-                    | FromHost::HttpError { id: got, .. }
+                    FromHost::HttpResponse { id: got, .. } | FromHost::HttpError { id: got, .. }
                         if got == id =>
                     {
                         return Ok(message);
@@ -133,15 +132,10 @@ impl Session {
 
     /// Takes one frame; gives back a control message only the boot can use.
     fn on_frame(&mut self, frame: Frame) -> Result<Option<FromHost>, Failure> {
-        let Frame {
-            kind,
-            stream,
-            payload,
-        } = frame;
+        let Frame { kind, stream, payload } = frame;
         match kind {
             Kind::Control => {
-                let message =
-                    FromHost::parse(&payload).map_err(|e| Failure::protocol(e.name(), e))?;
+                let message = FromHost::parse(&payload).map_err(|e| Failure::protocol(e.name(), e))?;
                 return self.on_message(message);
             }
             Kind::Data => {
@@ -208,11 +202,7 @@ pub fn farewell(channel: &mut Channel) {
     let until = Instant::now() + BYE_TIME;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         match channel.wait_frame(Some(left.as_millis().min(2000) as u16)) {
-            Ok(Some(Frame {
-                kind: Kind::Control,
-                payload,
-                ..
-            })) => {
+            Ok(Some(Frame { kind: Kind::Control, payload, .. })) => {
                 if matches!(FromHost::parse(&payload), Ok(FromHost::Bye)) {
                     return;
                 }
@@ -236,8 +226,5 @@ pub fn unexpected(message: &FromHost) -> Failure {
         FromHost::Stop { .. } => "stop",
         FromHost::Bye => "bye",
     };
-    Failure::protocol(
-        "CONTROL_UNEXPECTED",
-        format_args!("{name} is not expected now"),
-    )
+    Failure::protocol("CONTROL_UNEXPECTED", format_args!("{name} is not expected now"))
 }

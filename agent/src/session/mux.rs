@@ -68,11 +68,7 @@ pub struct Stream {
 impl Stream {
     /// Bytes we may send now.
     pub fn credit(&self) -> usize {
-        if self.guest_closed {
-            0
-        } else {
-            self.credit as usize
-        }
+        if self.guest_closed { 0 } else { self.credit as usize }
     }
 
     /// Notes that `length` bytes were sent.
@@ -149,10 +145,7 @@ impl Mux {
             return Err(MuxError::DataAfterClose(id));
         }
         let length = payload.len() as u32;
-        stream.granted = stream
-            .granted
-            .checked_sub(length)
-            .ok_or(MuxError::WindowExceeded(id))?;
+        stream.granted = stream.granted.checked_sub(length).ok_or(MuxError::WindowExceeded(id))?;
         stream.incoming.extend(payload);
         Ok(true)
     }

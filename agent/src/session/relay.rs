@@ -105,9 +105,7 @@ impl Session {
         if endpoint.held.is_empty() {
             self.scratch.resize(MAX_FUSE, 0);
             match read(&endpoint.fd, &mut self.scratch) {
-                Ok(length) => endpoint
-                    .held
-                    .extend_from_slice(self.scratch.get(..length).unwrap_or_default()),
+                Ok(length) => endpoint.held.extend_from_slice(self.scratch.get(..length).unwrap_or_default()),
                 // ENOENT: the request was withdrawn before we read it. EPERM: it is not mounted yet, which the
                 // container's own process does while this one runs on.
                 Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOENT | Errno::EPERM) => return,
@@ -115,11 +113,7 @@ impl Session {
             }
         }
         let length = endpoint.held.len().min(stream.credit());
-        for chunk in endpoint
-            .held
-            .get(..length)
-            .unwrap_or_default()
-            .chunks(crate::protocol::frame::MAX_DATA)
+        for chunk in endpoint.held.get(..length).unwrap_or_default().chunks(crate::protocol::frame::MAX_DATA)
         {
             self.channel.queue(Kind::Data, id, chunk);
         }
@@ -198,9 +192,5 @@ fn push_fuse(
             Err(_) => return Outcome::Reset("not a FUSE answer"),
         }
     }
-    if stream.host_closed {
-        Outcome::Reset("the mount is closed")
-    } else {
-        Outcome::Open
-    }
+    if stream.host_closed { Outcome::Reset("the mount is closed") } else { Outcome::Open }
 }

@@ -55,9 +55,7 @@ impl Session {
     }
 
     fn launcher_is_ready(&self) -> bool {
-        self.launcher
-            .as_ref()
-            .is_some_and(|l| l.ready_fd().is_none())
+        self.launcher.as_ref().is_some_and(|l| l.ready_fd().is_none())
     }
 
     fn check(&mut self) -> Result<(), Failure> {
@@ -69,25 +67,13 @@ impl Session {
         let mut fds: Vec<libc::pollfd> = Vec::new();
         let mut sources: Vec<Source> = Vec::new();
         let mut add = |fd: RawFd, events: i16, source: Source| {
-            fds.push(libc::pollfd {
-                fd,
-                events,
-                revents: 0,
-            });
+            fds.push(libc::pollfd { fd, events, revents: 0 });
             sources.push(source);
         };
         let room = self.channel.has_room();
         let input = if room { libc::POLLIN } else { 0 };
-        let output = if self.channel.pending() > 0 {
-            libc::POLLOUT
-        } else {
-            0
-        };
-        add(
-            self.channel.fd().as_raw_fd(),
-            input | output,
-            Source::Channel,
-        );
+        let output = if self.channel.pending() > 0 { libc::POLLOUT } else { 0 };
+        add(self.channel.fd().as_raw_fd(), input | output, Source::Channel);
         if self.phase == Phase::Booting
             && let Some(fd) = self.launcher.as_ref().and_then(|l| l.ready_fd())
         {
@@ -98,21 +84,14 @@ impl Session {
                 add(status.as_raw_fd(), libc::POLLIN, Source::Status(*id));
             }
             if process.ended.is_none() {
-                add(
-                    process.launched.pidfd.as_raw_fd(),
-                    libc::POLLIN,
-                    Source::Process(*id),
-                );
+                add(process.launched.pidfd.as_raw_fd(), libc::POLLIN, Source::Process(*id));
             }
         }
         for (id, endpoint) in &self.endpoints {
             let Some(stream) = self.mux.peek(*id) else {
                 continue;
             };
-            let reads = matches!(
-                endpoint.role,
-                Role::Source(_) | Role::Socket(false) | Role::Fuse
-            );
+            let reads = matches!(endpoint.role, Role::Source(_) | Role::Socket(false) | Role::Fuse);
             let mut events = 0;
             if reads && room && stream.credit() > 0 {
                 events |= libc::POLLIN;
@@ -126,17 +105,12 @@ impl Session {
             }
         }
         let now = Instant::now();
-        let until = self
-            .kill_at
-            .map_or(self.next_check, |at| at.min(self.next_check));
+        let until = self.kill_at.map_or(self.next_check, |at| at.min(self.next_check));
         let timeout = until.saturating_duration_since(now).as_millis().min(60_000) as i32 + 1;
         // SAFETY: the pointer and length are those of a live vector of pollfd.
         let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
         if ready < 0 && Errno::last() != Errno::EINTR {
-            return Err(Failure::guest(format_args!(
-                "cannot wait: {}",
-                Errno::last()
-            )));
+            return Err(Failure::guest(format_args!("cannot wait: {}", Errno::last())));
         }
         for (fd, source) in fds.iter().zip(sources) {
             if fd.revents != 0 {
@@ -149,9 +123,7 @@ impl Session {
     fn on_ready(&mut self, source: Source, events: i16) -> Result<(), Failure> {
         match source {
             Source::Channel => {
-                if events & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0
-                    && self.channel.has_room()
-                {
+                if events & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0 && self.channel.has_room() {
                     self.channel.fill()?;
                     self.take_frames()?;
                 }
@@ -188,10 +160,7 @@ impl Session {
                 return Err(unexpected(&message));
             }
             if matches!(kind, Kind::Data | Kind::Close) {
-                let connecting = self
-                    .endpoints
-                    .get(&stream)
-                    .is_some_and(|e| e.role == Role::Socket(true));
+                let connecting = self.endpoints.get(&stream).is_some_and(|e| e.role == Role::Socket(true));
                 if !connecting {
                     self.push(stream);
                 }
@@ -218,10 +187,7 @@ impl Session {
         };
         let Some((code, reason)) = text.get(..length).and_then(<[u8]>::split_first) else {
             if id == 1 {
-                self.channel.say(&ToHost::Step {
-                    step: "process",
-                    ms: uptime_ms(),
-                });
+                self.channel.say(&ToHost::Step { step: "process", ms: uptime_ms() });
             }
             self.channel.say(&ToHost::Started { process: id });
             return Ok(());
@@ -254,12 +220,8 @@ impl Session {
             self.phase = Phase::Ending;
             self.kill_at = None;
             // Whoever waits for a mount cannot be killed while its device is open.
-            let mounts: Vec<u32> = self
-                .endpoints
-                .iter()
-                .filter(|(_, e)| e.role == Role::Fuse)
-                .map(|(id, _)| *id)
-                .collect();
+            let mounts: Vec<u32> =
+                self.endpoints.iter().filter(|(_, e)| e.role == Role::Fuse).map(|(id, _)| *id).collect();
             for mount in mounts {
                 self.reset(mount, "the process ended");
             }
@@ -281,11 +243,7 @@ impl Session {
             return;
         };
         let line = format!("shelter: {reason}\r\n");
-        let line = if self
-            .processes
-            .values()
-            .any(|p| p.launched.pty.is_some() && p.outputs.contains(&id))
-        {
+        let line = if self.processes.values().any(|p| p.launched.pty.is_some() && p.outputs.contains(&id)) {
             line
         } else {
             line.replace('\r', "")
@@ -300,12 +258,8 @@ impl Session {
 
     /// Drains what ended, reports what is drained, and ends the session after the main process.
     fn settle(&mut self) -> Result<(), Failure> {
-        let draining: Vec<u32> = self
-            .endpoints
-            .iter()
-            .filter(|(_, e)| e.draining)
-            .map(|(id, _)| *id)
-            .collect();
+        let draining: Vec<u32> =
+            self.endpoints.iter().filter(|(_, e)| e.draining).map(|(id, _)| *id).collect();
         for id in draining {
             if self.channel.has_room() {
                 self.pull(id);
@@ -316,10 +270,7 @@ impl Session {
             let Some(exit) = process.ended else {
                 continue;
             };
-            let drained = process
-                .outputs
-                .iter()
-                .all(|output| self.mux.get(*output).is_none());
+            let drained = process.outputs.iter().all(|output| self.mux.get(*output).is_none());
             if drained && (*id != 1 || self.processes.len() == 1 && self.connections_are_quiet()) {
                 reported.push((*id, exit));
             }
@@ -328,10 +279,7 @@ impl Session {
             self.processes.remove(&id);
             self.channel.say(&match exit {
                 Exit::Code(code) => ToHost::ExitCode { process: id, code },
-                Exit::Signal(signal) => ToHost::ExitSignal {
-                    process: id,
-                    signal,
-                },
+                Exit::Signal(signal) => ToHost::ExitSignal { process: id, signal },
             });
             if id == 1 {
                 self.check()?;
@@ -345,8 +293,7 @@ impl Session {
     /// Whether no connection has anything left that the host would take.
     fn connections_are_quiet(&self) -> bool {
         self.endpoints.iter().all(|(id, endpoint)| {
-            !matches!(endpoint.role, Role::Socket(_))
-                || self.mux.peek(*id).is_none_or(|s| s.credit() == 0)
+            !matches!(endpoint.role, Role::Socket(_)) || self.mux.peek(*id).is_none_or(|s| s.credit() == 0)
         })
     }
 }
