@@ -104,10 +104,7 @@ fn read_measured(bytes: &[u8]) -> Result<Measured, Failure> {
     if digest != cmdline.manifest {
         return Err(Failure::new(
             "MANIFEST_MISMATCH",
-            format_args!(
-                "the manifest's digest is {digest}, the kernel command line says {}",
-                cmdline.manifest
-            ),
+            format_args!("the manifest's digest is {digest}, the kernel command line says {}", cmdline.manifest),
         ));
     }
     let manifest = Manifest::parse(bytes).map_err(|e| Failure::new(e.code(), e))?;
@@ -138,9 +135,7 @@ fn wait_boot(session: &mut Session) -> Result<Boot, Failure> {
         }
         return match FromHost::parse(&frame.payload).map_err(|e| Failure::protocol(e.name(), e))? {
             FromHost::Boot(boot) => Ok(*boot),
-            FromHost::Bye | FromHost::Stop { .. } => {
-                Err(Failure::new("STOPPED", "stopped before the process ran"))
-            }
+            FromHost::Bye | FromHost::Stop { .. } => Err(Failure::new("STOPPED", "stopped before the process ran")),
             other => Err(unexpected(&other)),
         };
     }

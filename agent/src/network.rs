@@ -31,8 +31,7 @@ pub fn loopback() -> Result<(), Failure> {
 /// Brings up the way out, closed to whoever wants in.
 pub fn outbound(modules: &mut Modules) -> Result<(), Failure> {
     filter::refuse_inbound().map_err(|e| fail("cannot close the network to the outside", e))?;
-    fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
-        .map_err(|e| fail("cannot turn IPv6 off", e))?;
+    fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").map_err(|e| fail("cannot turn IPv6 off", e))?;
     modules.load(Need::Network)?;
     let name = device()?;
     let socket = control()?;

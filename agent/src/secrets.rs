@@ -40,19 +40,11 @@ pub fn obtain(
     for (secret, content) in manifest.secrets.iter().zip(resources) {
         match &secret.place {
             Place::File { path, mode, uid, gid } => {
-                released.files.push(SecretFile {
-                    path: path.clone(),
-                    mode: *mode,
-                    uid: *uid,
-                    gid: *gid,
-                    content,
-                });
+                released.files.push(SecretFile { path: path.clone(), mode: *mode, uid: *uid, gid: *gid, content });
             }
             Place::Env(name) => {
-                let unusable =
-                    |why: &str| Failure::new("SECRET_UNUSABLE", format_args!("{}: {why}", secret.uri));
-                let value =
-                    std::str::from_utf8(&content).map_err(|_| unusable("a variable holds only text"))?;
+                let unusable = |why: &str| Failure::new("SECRET_UNUSABLE", format_args!("{}: {why}", secret.uri));
+                let value = std::str::from_utf8(&content).map_err(|_| unusable("a variable holds only text"))?;
                 if value.contains('\0') {
                     return Err(unusable("a variable holds no NUL"));
                 }

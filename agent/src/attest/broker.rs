@@ -36,8 +36,7 @@ impl Conversation<'_> {
         self.next += 1;
         let path = format!("{PREFIX}{path}");
         let body = body.map(|b| b.to_string().into_bytes());
-        let request =
-            ToHost::Http { id, method, path: &path, cookie: self.cookie.as_deref(), body: body.as_deref() };
+        let request = ToHost::Http { id, method, path: &path, cookie: self.cookie.as_deref(), body: body.as_deref() };
         match self.session.ask_broker(&request, id)? {
             FromHost::HttpResponse { status, cookie, body, .. } => {
                 self.cookie = cookie.or_else(|| self.cookie.take());

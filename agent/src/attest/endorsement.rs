@@ -42,8 +42,8 @@ impl Endorsement {
                 (Err(TpmError::Refused { .. }), None) => continue,
                 (Err(error), _) => return Err(error),
             };
-            let head = public_head(&key.public)
-                .map_err(|error| TpmError::Answer { what: "read a public key", error })?;
+            let head =
+                public_head(&key.public).map_err(|error| TpmError::Answer { what: "read a public key", error })?;
             let policy_hash = (head.attributes & USER_WITH_AUTH == 0).then_some(head.name_alg);
             return Ok(Some(Self { key, certificate: certificate.to_vec(), policy_hash }));
         }
@@ -74,9 +74,7 @@ impl Endorsement {
 /// Cuts what an NV index holds behind a DER certificate.
 fn trim(content: &[u8]) -> Option<&[u8]> {
     match content {
-        [DER_SEQUENCE, 0x82, high, low, ..] => {
-            content.get(..4 + (usize::from(*high) << 8 | usize::from(*low)))
-        }
+        [DER_SEQUENCE, 0x82, high, low, ..] => content.get(..4 + (usize::from(*high) << 8 | usize::from(*low))),
         [DER_SEQUENCE, 0x81, length, ..] => content.get(..3 + usize::from(*length)),
         _ => None,
     }

@@ -56,10 +56,7 @@ impl Attester {
     /// Opens the TPM and makes this boot's attestation key.
     pub fn open() -> Result<Self, Failure> {
         let Some(mut tpm) = Tpm::open() else {
-            return Err(Failure::new(
-                "NO_EVIDENCE",
-                "this platform has no TPM, so there is no evidence to send",
-            ));
+            return Err(Failure::new("NO_EVIDENCE", "this platform has no TPM, so there is no evidence to send"));
         };
         let mut unique = [0; 256];
         crate::entropy::fill(&mut unique).map_err(|e| Failure::guest(format_args!("no entropy: {e}")))?;
@@ -97,18 +94,13 @@ impl Attester {
         };
         let mut nonce = [0; 16];
         crate::entropy::fill(&mut nonce).map_err(|e| Failure::guest(format_args!("no entropy: {e}")))?;
-        let opened =
-            Zeroizing::new(endorsement.activate(&mut self.tpm, &self.attestation, &nonce, blob, secret)?);
+        let opened = Zeroizing::new(endorsement.activate(&mut self.tpm, &self.attestation, &nonce, blob, secret)?);
         let mac = Hmac::<Sha256>::new_from_slice(&opened).map_err(|e| Failure::new("TPM_FAILED", e))?;
         Ok(mac.chain_update(report_data).finalize().into_bytes().to_vec())
     }
 
     /// The evidence, bound to the report data.
-    pub fn evidence(
-        &mut self,
-        report_data: &[u8; 48],
-        activation: Option<Vec<u8>>,
-    ) -> Result<Value, Failure> {
+    pub fn evidence(&mut self, report_data: &[u8; 48], activation: Option<Vec<u8>>) -> Result<Value, Failure> {
         let data = report_data.get(..QUOTE_DATA).unwrap_or_default();
         let (message, signature) = self.tpm.quote(&self.attestation, data, QUOTED)?;
         let pcrs: Vec<String> = self.tpm.read_pcrs()?.iter().map(|value| hex(value)).collect();

@@ -112,12 +112,7 @@ impl GuestKey {
         let nonce = <[u8; 12]>::try_from(iv).map_err(|_| JweError::Decrypt)?;
         let tag = <[u8; 16]>::try_from(tag).map_err(|_| JweError::Decrypt)?;
         cipher
-            .decrypt_inout_detached(
-                &nonce.into(),
-                protected.as_bytes(),
-                plain.as_mut_slice().into(),
-                &tag.into(),
-            )
+            .decrypt_inout_detached(&nonce.into(), protected.as_bytes(), plain.as_mut_slice().into(), &tag.into())
             .map_err(|_| JweError::Decrypt)?;
         Ok(plain)
     }

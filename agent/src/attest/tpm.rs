@@ -7,8 +7,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::marshal::{
-    ALG_NULL, ALG_SHA256, MarshalError, RH_ENDORSEMENT, RH_NULL, RS_PW, Reader, Writer, attestation_template,
-    command, pcr_selection, response,
+    ALG_NULL, ALG_SHA256, MarshalError, RH_ENDORSEMENT, RH_NULL, RS_PW, Reader, Writer, attestation_template, command,
+    pcr_selection, response,
 };
 
 const CREATE_PRIMARY: u32 = 0x131;
@@ -167,10 +167,7 @@ impl Tpm {
                     return Err(MarshalError::Unexpected("number of registers"));
                 }
                 (0..8)
-                    .map(|_| {
-                        <[u8; 32]>::try_from(reader.sized()?)
-                            .map_err(|_| MarshalError::Unexpected("digest size"))
-                    })
+                    .map(|_| <[u8; 32]>::try_from(reader.sized()?).map_err(|_| MarshalError::Unexpected("digest size")))
                     .collect()
             };
             values.extend(parse().map_err(bad)?);

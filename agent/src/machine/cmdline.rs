@@ -46,8 +46,7 @@ impl Cmdline {
                 _ => return Err(CmdlineError::Missing(expected)),
             }
         }
-        let manifest =
-            digest(words.next(), "shelter.manifest")?.ok_or(CmdlineError::Missing("shelter.manifest"))?;
+        let manifest = digest(words.next(), "shelter.manifest")?.ok_or(CmdlineError::Missing("shelter.manifest"))?;
         let root = digest(words.next_if(|w| w.starts_with("shelter.root=")), "shelter.root")?;
         words.next_if_eq(&FIRMWARE);
         match words.next() {
@@ -61,8 +60,7 @@ fn digest(word: Option<&str>, name: &'static str) -> Result<Option<String>, Cmdl
     let Some(word) = word else {
         return Ok(None);
     };
-    let value =
-        word.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).ok_or(CmdlineError::Missing(name))?;
+    let value = word.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).ok_or(CmdlineError::Missing(name))?;
     if value.len() == 64 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         Ok(Some(value.to_owned()))
     } else {

@@ -26,13 +26,7 @@ pub fn mount_basics() -> Result<(), Failure> {
 }
 
 /// Mounts one file system, making its directory first where that is missing.
-pub fn attach(
-    source: &str,
-    target: &str,
-    kind: &str,
-    flags: MsFlags,
-    data: Option<&str>,
-) -> Result<(), Failure> {
+pub fn attach(source: &str, target: &str, kind: &str, flags: MsFlags, data: Option<&str>) -> Result<(), Failure> {
     if !Path::new(target).is_dir() {
         fs::create_dir_all(target).map_err(|e| Failure::guest(format_args!("cannot make {target}: {e}")))?;
     }

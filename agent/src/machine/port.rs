@@ -48,9 +48,7 @@ fn has_console() -> bool {
     let Ok(devices) = fs::read_dir("/sys/bus/virtio/devices") else {
         return false;
     };
-    devices
-        .flatten()
-        .any(|d| fs::read_to_string(d.path().join("device")).is_ok_and(|id| id.trim() == VIRTIO_CONSOLE))
+    devices.flatten().any(|d| fs::read_to_string(d.path().join("device")).is_ok_and(|id| id.trim() == VIRTIO_CONSOLE))
 }
 
 fn find_port() -> Option<File> {

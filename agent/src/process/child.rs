@@ -84,17 +84,10 @@ fn stop<T, E: std::fmt::Display>(result: Result<T, E>, what: &str) -> Result<T, 
     result.map_err(|e| Stop { code: 0, reason: format!("{what}: {e}") })
 }
 
-fn become_program(
-    spec: &Spec,
-    identity: &Identity,
-    container: &OwnedFd,
-    stdio: &Stdio,
-) -> Result<Infallible, Stop> {
+fn become_program(spec: &Spec, identity: &Identity, container: &OwnedFd, stdio: &Stdio) -> Result<Infallible, Stop> {
     stop(enter_cgroup(), "cannot enter the cgroup")?;
-    let namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
+    let namespaces =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWCGROUP;
     stop(setns(container, namespaces), "cannot enter the container")?;
     stop(setsid(), "cannot start a session")?;
     stop(connect_stdio(stdio), "cannot connect standard input and output")?;
@@ -216,9 +209,7 @@ fn execute(argv: &[String], env: &[String]) -> Stop {
     let candidates: Vec<String> = if name.contains('/') {
         vec![name.clone()]
     } else {
-        path.split(':')
-            .map(|d| if d.is_empty() { format!("./{name}") } else { format!("{d}/{name}") })
-            .collect()
+        path.split(':').map(|d| if d.is_empty() { format!("./{name}") } else { format!("{d}/{name}") }).collect()
     };
     let mut best = Errno::ENOENT;
     for candidate in candidates {

@@ -125,8 +125,7 @@ impl Launcher for Container {
         if let Ok(ForkResult::Child) = forked {
             child::run(spec, &self.identity, &self.init_fd, &stdio, tell);
         }
-        setns(&self.own_pids, CloneFlags::CLONE_NEWPID)
-            .map_err(|e| fail("cannot return to the namespace", e))?;
+        setns(&self.own_pids, CloneFlags::CLONE_NEWPID).map_err(|e| fail("cannot return to the namespace", e))?;
         let ForkResult::Parent { child } = forked? else {
             return Err(fail("cannot fork", "both sides are the child"));
         };
@@ -154,10 +153,8 @@ impl Launcher for Container {
 
 /// Process 1 of the container: builds the root, then reaps what others leave behind.
 fn init(plan: &Plan, tell: OwnedFd) -> ! {
-    let namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
+    let namespaces =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWCGROUP;
     let result = child::enter_cgroup()
         .map_err(|e| format!("cannot enter the cgroup: {e}"))
         .and_then(|()| unshare(namespaces).map_err(|e| format!("cannot make namespaces: {e}")))
@@ -221,8 +218,7 @@ impl Stdio {
             stdio.stdin = Some(theirs);
             stdio.ours.stdin = Some(ours);
         }
-        for (theirs, ours) in
-            [(&mut stdio.stdout, &mut stdio.ours.stdout), (&mut stdio.stderr, &mut stdio.ours.stderr)]
+        for (theirs, ours) in [(&mut stdio.stdout, &mut stdio.ours.stdout), (&mut stdio.stderr, &mut stdio.ours.stderr)]
         {
             let (source, sink) = pipe()?;
             child::set_nonblocking(&source);

@@ -41,18 +41,15 @@ fn context<T, E: Display>(result: Result<T, E>, what: impl FnOnce() -> String) -
 
 /// Builds the root and moves into it.
 pub fn build(plan: &Plan) -> Result<(), String> {
-    context(
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>),
-        || "cannot make mounts private".to_owned(),
-    )?;
+    context(mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>), || {
+        "cannot make mounts private".to_owned()
+    })?;
     context(sethostname(&plan.hostname), || "cannot set the host name".to_owned())?;
     let devices = open_devices()?;
     let secrets = write_secrets(&plan.secrets)?;
     let outside = context(open_path("/"), || "cannot open /".to_owned())?;
     context(chdir(ROOT), || format!("cannot enter {ROOT}"))?;
-    context(mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>), || {
-        "cannot move the root".to_owned()
-    })?;
+    context(mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>), || "cannot move the root".to_owned())?;
     context(chroot("."), || "cannot change the root".to_owned())?;
     context(chdir("/"), || "cannot enter the root".to_owned())?;
 
@@ -85,12 +82,8 @@ pub fn build(plan: &Plan) -> Result<(), String> {
         bind(source, &secret.path, true, STRICT | MsFlags::MS_RDONLY)?;
     }
     // Below the container's own settings, so after everything that writes there.
-    context(fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"), || {
-        "cannot open low ports".to_owned()
-    })?;
-    context(fs::write("/proc/sys/user/max_user_namespaces", "0"), || {
-        "cannot close user namespaces".to_owned()
-    })?;
+    context(fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"), || "cannot open low ports".to_owned())?;
+    context(fs::write("/proc/sys/user/max_user_namespaces", "0"), || "cannot close user namespaces".to_owned())?;
     if plan.shut {
         remount_root_read_only()?;
     }
@@ -148,9 +141,7 @@ fn bind(source: &File, target: &str, file: bool, flags: MsFlags) -> Result<(), S
     context(mount(Some(from.as_str()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>), || {
         format!("cannot mount {target}")
     })?;
-    context(mount(None::<&str>, target, None::<&str>, again, None::<&str>), || {
-        format!("cannot protect {target}")
-    })
+    context(mount(None::<&str>, target, None::<&str>, again, None::<&str>), || format!("cannot protect {target}"))
 }
 
 /// Takes the guest's own mounts out of this namespace.
@@ -166,8 +157,7 @@ fn leave(outside: &File) {
 
 fn write_names(plan: &Plan) -> Result<(), String> {
     let name = &plan.hostname;
-    let hosts =
-        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{name}\n");
+    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{name}\n");
     let mut files = vec![("/etc/hostname", format!("{name}\n")), ("/etc/hosts", hosts)];
     if let Some(resolver) = &plan.resolver {
         files.push(("/etc/resolv.conf", format!("nameserver {resolver}\n")));
@@ -180,9 +170,7 @@ fn write_names(plan: &Plan) -> Result<(), String> {
 
 fn remount_root_read_only() -> Result<(), String> {
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
-    context(mount(None::<&str>, "/", None::<&str>, flags, None::<&str>), || {
-        "cannot protect the root".to_owned()
-    })
+    context(mount(None::<&str>, "/", None::<&str>, flags, None::<&str>), || "cannot protect the root".to_owned())
 }
 
 /// Hides or protects what the kernel shows of the machine.
@@ -198,10 +186,9 @@ fn seal_kernel_files(devices: &[File]) -> Result<(), String> {
             continue;
         };
         if metadata.is_dir() {
-            context(
-                mount(Some("tmpfs"), path, Some("tmpfs"), STRICT | MsFlags::MS_RDONLY, Some("size=0k")),
-                || format!("cannot hide {path}"),
-            )?;
+            context(mount(Some("tmpfs"), path, Some("tmpfs"), STRICT | MsFlags::MS_RDONLY, Some("size=0k")), || {
+                format!("cannot hide {path}")
+            })?;
         } else if let Some(null) = devices.first() {
             bind(null, path, true, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC)?;
         }
@@ -214,10 +201,8 @@ fn mount_host(point: &MountPoint, device: &OwnedFd) -> Result<(), String> {
     let target = point.target.as_str();
     context(make_target(target, point.file), || format!("cannot make {target}"))?;
     let mode = if point.file { "100000" } else { "40000" };
-    let options = format!(
-        "fd={},rootmode={mode},user_id=0,group_id=0,allow_other,default_permissions",
-        device.as_raw_fd()
-    );
+    let options =
+        format!("fd={},rootmode={mode},user_id=0,group_id=0,allow_other,default_permissions", device.as_raw_fd());
     let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     if point.read_only {
         flags |= MsFlags::MS_RDONLY;

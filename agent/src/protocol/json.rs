@@ -147,12 +147,7 @@ impl Members {
     }
 
     /// As `string`, if it is there.
-    pub fn optional_string(
-        &mut self,
-        key: &str,
-        min: usize,
-        max: usize,
-    ) -> Result<Option<String>, JsonError> {
+    pub fn optional_string(&mut self, key: &str, min: usize, max: usize) -> Result<Option<String>, JsonError> {
         if self.has(key) { self.string(key, min, max).map(Some) } else { Ok(None) }
     }
 
@@ -199,13 +194,7 @@ impl Members {
     }
 
     /// An array of at most `count` strings of `min` to `max` bytes without NUL.
-    pub fn texts(
-        &mut self,
-        key: &str,
-        count: usize,
-        min: usize,
-        max: usize,
-    ) -> Result<Vec<String>, JsonError> {
+    pub fn texts(&mut self, key: &str, count: usize, min: usize, max: usize) -> Result<Vec<String>, JsonError> {
         let items = self.array(key, count)?;
         items
             .into_iter()

@@ -137,10 +137,9 @@ impl FromHost {
             },
             "http-error" => Self::HttpError { id: m.u32("id", 1)?, message: m.string("message", 0, 4096)? },
             "exec" => Self::Exec(Box::new(parse_exec(&mut m)?)),
-            "signal" => Self::Signal {
-                process: m.u32("process", 1)?,
-                signal: m.integer("signal", 1, 64).map(|s| s as u8)?,
-            },
+            "signal" => {
+                Self::Signal { process: m.u32("process", 1)?, signal: m.integer("signal", 1, 64).map(|s| s as u8)? }
+            }
             "resize" => Self::Resize {
                 process: m.u32("process", 1)?,
                 size: Size { rows: m.u16("rows", 0)?, cols: m.u16("cols", 0)? },
@@ -222,8 +221,7 @@ fn parse_size(m: &mut Members) -> Result<Option<Size>, JsonError> {
 
 fn parse_streams(m: &mut Members) -> Result<Streams, JsonError> {
     let mut s = m.object("streams")?;
-    let streams =
-        Streams { stdin: s.u32("stdin", 1)?, stdout: s.u32("stdout", 1)?, stderr: s.u32("stderr", 1)? };
+    let streams = Streams { stdin: s.u32("stdin", 1)?, stdout: s.u32("stdout", 1)?, stderr: s.u32("stderr", 1)? };
     s.end()?;
     let Streams { stdin, stdout, stderr } = streams;
     if stdin == stdout || stdin == stderr || stdout == stderr {

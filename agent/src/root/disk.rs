@@ -22,10 +22,7 @@ impl Disk {
     pub fn at_least(&self, size: u64) -> Result<(), Failure> {
         if self.size < size {
             let Self { serial, size: have, .. } = self;
-            return Err(Failure::new(
-                "ROOT_MISMATCH",
-                format_args!("disk {serial} has {have} bytes, not {size}"),
-            ));
+            return Err(Failure::new("ROOT_MISMATCH", format_args!("disk {serial} has {have} bytes, not {size}")));
         }
         Ok(())
     }

@@ -54,11 +54,8 @@ impl DeviceMapper {
     /// Makes a device of one target over `sectors` of 512 bytes.
     pub fn create(name: &'static str, target: &str, sectors: u64, table: Vec<u8>) -> Result<Self, DmError> {
         let table = Zeroizing::new(table);
-        let control = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/mapper/control")
-            .map_err(DmError::Control)?;
+        let control =
+            OpenOptions::new().read(true).write(true).open("/dev/mapper/control").map_err(DmError::Control)?;
         let mut device = Self { control, name, minor: 0 };
         let mut create = request(name, READONLY, 0);
         device.command(DEV_CREATE, "create", &mut create)?;
@@ -89,21 +86,12 @@ impl DeviceMapper {
         status.get(HEADER + TARGET) != Some(&b'V')
     }
 
-    fn command(
-        &self,
-        number: u8,
-        what: &'static str,
-        request: &mut Zeroizing<Vec<u8>>,
-    ) -> Result<(), DmError> {
+    fn command(&self, number: u8, what: &'static str, request: &mut Zeroizing<Vec<u8>>) -> Result<(), DmError> {
         // _IOWR(0xfd, number, struct dm_ioctl)
         let code = 0xC138_FD00 | libc::c_ulong::from(number);
         // SAFETY: the buffer is as long as its data_size says, which is all the kernel reads and writes.
         let result = unsafe { libc::ioctl(self.control.as_raw_fd(), code, request.as_mut_ptr()) };
-        if result < 0 {
-            Err(DmError::Command { what, device: self.name, errno: Errno::last() })
-        } else {
-            Ok(())
-        }
+        if result < 0 { Err(DmError::Command { what, device: self.name, errno: Errno::last() }) } else { Ok(()) }
     }
 }
 

@@ -14,8 +14,7 @@ const LOOP_SET_FD: libc::c_ulong = 0x4C00;
 
 /// Opens the image; the path of its block device.
 pub fn open(size: u64) -> Result<String, Failure> {
-    let file = File::open(FILE)
-        .map_err(|e| Failure::new("ROOT_MISSING", format_args!("cannot open {FILE}: {e}")))?;
+    let file = File::open(FILE).map_err(|e| Failure::new("ROOT_MISSING", format_args!("cannot open {FILE}: {e}")))?;
     let have = file.metadata().map_or(0, |m| m.len());
     if have < size {
         return Err(Failure::new("ROOT_MISMATCH", format_args!("{FILE} has {have} bytes, not {size}")));

@@ -47,19 +47,12 @@ impl OpenRoot {
 }
 
 fn corrupted() -> Failure {
-    Failure::new(
-        "ROOT_CORRUPTED",
-        "the root disk or its hash tree was altered: a block does not match the root hash",
-    )
+    Failure::new("ROOT_CORRUPTED", "the root disk or its hash tree was altered: a block does not match the root hash")
 }
 
 /// Opens what the root is read from, and with `check: whole` reads all of it: a root with one altered byte is known
 /// before anything is proved to anybody.
-pub fn verify(
-    modules: &mut Modules,
-    manifest: &Manifest,
-    measured: Option<&str>,
-) -> Result<OpenRoot, Failure> {
+pub fn verify(modules: &mut Modules, manifest: &Manifest, measured: Option<&str>) -> Result<OpenRoot, Failure> {
     let root = &manifest.root;
     let mut open = OpenRoot::default();
     match &root.verity {
@@ -85,12 +78,7 @@ pub fn verify(
 }
 
 /// Mounts a verified root at `/root`. `key` is the disk key of an encrypted one.
-pub fn enter(
-    modules: &mut Modules,
-    manifest: &Manifest,
-    open: &OpenRoot,
-    key: Option<&[u8]>,
-) -> Result<(), Failure> {
+pub fn enter(modules: &mut Modules, manifest: &Manifest, open: &OpenRoot, key: Option<&[u8]>) -> Result<(), Failure> {
     let root = &manifest.root;
     let device = match (&root.key, &root.verity, key) {
         (Some(_), Some(verity), Some(key)) => {
@@ -136,10 +124,7 @@ fn open_verity(verity: &Verity, open: &mut OpenRoot) -> Result<String, Failure> 
 fn open_crypt(device: &str, verity: &Verity, key: &[u8]) -> Result<String, Failure> {
     if key.len() != KEY_SIZE {
         let length = key.len();
-        return Err(Failure::new(
-            "ROOT_KEY",
-            format_args!("the disk key has {length} bytes, not {KEY_SIZE}"),
-        ));
+        return Err(Failure::new("ROOT_KEY", format_args!("the disk key has {length} bytes, not {KEY_SIZE}")));
     }
     let mut table = b"aes-xts-plain64 ".to_vec();
     // Reserved at once, so that no copy of the key is left behind in memory that was given back.
@@ -169,8 +154,7 @@ fn mount_root(device: &str, root: &Root, writable: u64, open: &OpenRoot) -> Resu
     let size = format!("size={},mode=0755", writable + OWN_SPACE);
     attach("shelter", "/upper", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(&size))?;
     for directory in ["/upper/data", "/upper/work", ROOT] {
-        std::fs::create_dir_all(directory)
-            .map_err(|e| Failure::guest(format_args!("cannot make {directory}: {e}")))?;
+        std::fs::create_dir_all(directory).map_err(|e| Failure::guest(format_args!("cannot make {directory}: {e}")))?;
     }
     copy_root_mode()?;
     let layers = "lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work";

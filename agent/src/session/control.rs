@@ -91,10 +91,7 @@ impl Session {
     fn exec(&mut self, exec: Exec) -> Result<(), Failure> {
         let Exec { process, streams, .. } = exec;
         if self.processes.contains_key(&process) {
-            return Err(Failure::protocol(
-                "CONTROL_UNEXPECTED",
-                format_args!("process {process} is there already"),
-            ));
+            return Err(Failure::protocol("CONTROL_UNEXPECTED", format_args!("process {process} is there already")));
         }
         self.mux.open(&[streams.stdin, streams.stdout, streams.stderr])?;
         let refusal = match &self.manifest {
@@ -135,9 +132,7 @@ impl Session {
             }
             self.end_output(streams.stderr);
         } else {
-            for (stream, fd) in
-                [(streams.stdout, launched.stdout.take()), (streams.stderr, launched.stderr.take())]
-            {
+            for (stream, fd) in [(streams.stdout, launched.stdout.take()), (streams.stderr, launched.stderr.take())] {
                 if let Some(fd) = fd {
                     self.endpoints.insert(stream, Endpoint::source(fd, process));
                 }

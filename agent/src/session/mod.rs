@@ -119,9 +119,7 @@ impl Session {
             };
             if let Some(message) = self.on_frame(frame)? {
                 match message {
-                    FromHost::HttpResponse { id: got, .. } | FromHost::HttpError { id: got, .. }
-                        if got == id =>
-                    {
+                    FromHost::HttpResponse { id: got, .. } | FromHost::HttpError { id: got, .. } if got == id => {
                         return Ok(message);
                     }
                     other => return Err(unexpected(&other)),

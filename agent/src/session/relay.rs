@@ -113,8 +113,7 @@ impl Session {
             }
         }
         let length = endpoint.held.len().min(stream.credit());
-        for chunk in endpoint.held.get(..length).unwrap_or_default().chunks(crate::protocol::frame::MAX_DATA)
-        {
+        for chunk in endpoint.held.get(..length).unwrap_or_default().chunks(crate::protocol::frame::MAX_DATA) {
             self.channel.queue(Kind::Data, id, chunk);
         }
         endpoint.held.drain(..length);
@@ -122,11 +121,7 @@ impl Session {
     }
 }
 
-fn push_bytes(
-    endpoint: &mut Endpoint,
-    stream: &mut super::mux::Stream,
-    mut grant: impl FnMut(u32),
-) -> Outcome {
+fn push_bytes(endpoint: &mut Endpoint, stream: &mut super::mux::Stream, mut grant: impl FnMut(u32)) -> Outcome {
     if let Role::Socket(connecting @ true) = &mut endpoint.role {
         match getsockopt(&endpoint.fd, sockopt::SocketError) {
             Ok(0) => *connecting = false,
@@ -166,11 +161,7 @@ fn push_bytes(
     }
 }
 
-fn push_fuse(
-    endpoint: &mut Endpoint,
-    stream: &mut super::mux::Stream,
-    mut grant: impl FnMut(u32),
-) -> Outcome {
+fn push_fuse(endpoint: &mut Endpoint, stream: &mut super::mux::Stream, mut grant: impl FnMut(u32)) -> Outcome {
     let length = stream.incoming.len();
     endpoint.assembly.extend(stream.incoming.drain(..));
     if let Some(more) = stream.consumed(length) {

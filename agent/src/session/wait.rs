@@ -258,8 +258,7 @@ impl Session {
 
     /// Drains what ended, reports what is drained, and ends the session after the main process.
     fn settle(&mut self) -> Result<(), Failure> {
-        let draining: Vec<u32> =
-            self.endpoints.iter().filter(|(_, e)| e.draining).map(|(id, _)| *id).collect();
+        let draining: Vec<u32> = self.endpoints.iter().filter(|(_, e)| e.draining).map(|(id, _)| *id).collect();
         for id in draining {
             if self.channel.has_room() {
                 self.pull(id);
