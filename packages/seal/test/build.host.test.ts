@@ -159,6 +159,14 @@ test("an altered, a short and a lost file are found; building again repairs the 
     readFileSync(join(image.directory, "image.json"), "utf8").replace("panic=-1", "panic=-2"),
   );
   await rejects(verifyImage(image.directory), { code: "IMAGE_DAMAGED" });
+  // One damaged image must not hide the others, nor keep itself from being removed.
+  const other = (await build({ ...options, name: "other", shape: "initrd" })).image;
+  const store = new ImageStore(options.state);
+  const damaged: string[] = [];
+  const listed = store.images((identity) => damaged.push(identity));
+  deepEqual([listed.map((i) => i.identity), damaged], [[other.identity], [image.identity]]);
+  throws(() => store.inspect(image.identity), { code: "IMAGE_DAMAGED" });
+  equal(store.remove(image.identity, { inUse: noUser }).deleted, image.identity);
 });
 
 test("an encrypted root holds no plain text, and is the same for the same key only", { skip }, async (t) => {

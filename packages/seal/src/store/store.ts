@@ -40,12 +40,18 @@ export class ImageStore {
     return this.#directory;
   }
 
-  /** All images, by their first name, then those without. */
-  images(): SealedImage[] {
+  /** All images, by their first name, then those without. One that cannot be read is told to `onDamaged`, and left out. */
+  images(onDamaged: (identity: Digest, error: unknown) => void = () => undefined): SealedImage[] {
     const names = this.#names();
     const found: SealedImage[] = [];
     for (const entry of readdirSync(this.#directory)) {
-      if (IMAGE.test(entry)) found.push(this.#open(`sha256:${entry}` as Digest, names));
+      if (!IMAGE.test(entry)) continue;
+      const identity = `sha256:${entry}` as Digest;
+      try {
+        found.push(this.#open(identity, names));
+      } catch (error) {
+        onDamaged(identity, error);
+      }
     }
     const key = (image: SealedImage): string => `${image.names[0] ?? "\uffff"}\0${image.identity}`;
     return found.sort((a, b) => (key(a) < key(b) ? -1 : 1));
