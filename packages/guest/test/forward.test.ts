@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { createServer, connect, type AddressInfo } from "node:net";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { Duplex, PassThrough } from "node:stream";
 import { test } from "node:test";
 import { listenForward } from "../src/index.ts";
@@ -44,7 +44,12 @@ test("an address that is taken is an error with a way out", async () => {
   const hostPort = (taken.address() as AddressInfo).port;
   await assert.rejects(
     listenForward({ address: "127.0.0.1", hostPort, guestPort: 1 }, () => new PassThrough()),
-    { code: "PORT_BUSY", kind: "unavailable", message: `cannot listen on 127.0.0.1:${hostPort}`, hint: /another host port/ },
+    {
+      code: "PORT_BUSY",
+      kind: "unavailable",
+      message: `cannot listen on 127.0.0.1:${hostPort}`,
+      hint: /another host port/,
+    },
   );
   taken.close();
 });

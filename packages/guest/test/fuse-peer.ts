@@ -39,7 +39,8 @@ export class FusePeer {
     this.raw(Buffer.concat([this.header(opcode, node, unique), ...body]));
     const reply = this.replies[before];
     if (reply === undefined) throw new Error(`no reply to operation ${opcode}`);
-    if (reply.readUInt32LE(0) !== reply.length || reply.readBigUInt64LE(8) !== unique) throw new Error("a wrong reply");
+    if (reply.readUInt32LE(0) !== reply.length || reply.readBigUInt64LE(8) !== unique)
+      throw new Error("a wrong reply");
     return { errno: 0 - reply.readInt32LE(4), body: reply.subarray(16) };
   }
 

@@ -108,7 +108,11 @@ test("numbers nobody was given are refused", () => {
 test("special files are neither made nor opened", () => {
   const p = peer();
   for (const type of [0o020000, 0o060000, 0o010000, 0o140000]) {
-    assert.equal(p.call(8, 1n, u32(type | 0o666, 0x103, 0, 0), text("special")).errno, EPERM, type.toString(8));
+    assert.equal(
+      p.call(8, 1n, u32(type | 0o666, 0x103, 0, 0), text("special")).errno,
+      EPERM,
+      type.toString(8),
+    );
   }
   assert.equal(p.call(8, 1n, u32(0o106755, 0, 0, 0), text("plain")).errno, 0);
   assert.equal(fs.statSync(join(source, "plain")).mode & 0o7777, 0o755, "without its set-id bits");
@@ -119,7 +123,8 @@ test("special files are neither made nor opened", () => {
 test("a read-only source takes nothing, whatever the flags say", () => {
   const p = peer(true);
   const file = p.lookup(1n, "file");
-  for (const flags of [1, 2, 0o1000, 0o1001]) assert.equal(p.call(14, file, u32(flags, 0)).errno, EROFS, String(flags));
+  for (const flags of [1, 2, 0o1000, 0o1001])
+    assert.equal(p.call(14, file, u32(flags, 0)).errno, EROFS, String(flags));
   const { errno, body } = p.call(14, file, u32(0, 0));
   assert.equal(errno, 0);
   const handle = body.readBigUInt64LE(0);
@@ -135,7 +140,10 @@ test("reads and writes keep to what they carry", () => {
   const handle = p.call(14, file, u32(2, 0)).body.readBigUInt64LE(0);
   const read = p.call(15, file, u64(handle, 3), u32(0xffffffff, 0), u64(0), u32(0, 0));
   assert.equal(read.body.toString(), "tent");
-  assert.equal(p.call(16, file, u64(handle, 0), u32(100, 0), u64(0), u32(0, 0), Buffer.from("short")).errno, EIO);
+  assert.equal(
+    p.call(16, file, u64(handle, 0), u32(100, 0), u64(0), u32(0, 0), Buffer.from("short")).errno,
+    EIO,
+  );
   assert.equal(p.call(15, file, u64(handle, 2n ** 63n), u32(1, 0), u64(0), u32(0, 0)).errno, EINVAL);
   assert.equal(fs.readFileSync(join(source, "file"), "utf8"), "content");
   p.close();
@@ -154,7 +162,10 @@ test("any bytes get an answer or none, and nothing outside is touched", () => {
   const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
   const random = seeded(seed);
   const p = peer();
-  const ops = [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 25, 26, 27, 28, 29, 30, 35, 36, 42, 44, 45, 46, 47];
+  const ops = [
+    1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 25, 26, 27, 28, 29, 30, 35, 36, 42, 44,
+    45, 46, 47,
+  ];
   const names = ["file", "dir", "up", "leak", "root", "a", "b", "..", "x/y", ""];
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
   for (let round = 0; round < 4000; round++) {
@@ -166,7 +177,10 @@ test("any bytes get an answer or none, and nothing outside is touched", () => {
       else if (kind < 0.9) parts.push(u32(Math.floor(random() * 0x200)));
       else parts.push(u64(BigInt(Math.floor(random() * 2 ** 32)) << 32n));
     }
-    const request = Buffer.concat([p.header(pick(ops), BigInt(Math.floor(random() * 12)), BigInt(round + 1000)), ...parts]);
+    const request = Buffer.concat([
+      p.header(pick(ops), BigInt(Math.floor(random() * 12)), BigInt(round + 1000)),
+      ...parts,
+    ]);
     try {
       p.raw(request);
     } catch (error) {
@@ -178,4 +192,3 @@ test("any bytes get an answer or none, and nothing outside is touched", () => {
   assert.equal(fs.readFileSync(join(base, "secret"), "utf8"), "secret", `seed ${seed}`);
   assert.deepEqual(fs.readdirSync(base).sort(), ["secret", "source"], `seed ${seed}`);
 });
-

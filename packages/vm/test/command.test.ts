@@ -76,7 +76,7 @@ const EXPECTED: Readonly<Record<Platform, string>> = {
     "-smp cpus=2,sockets=1,cores=2,threads=1 -m size=256M " +
     "-drive if=pflash,unit=0,format=raw,readonly=on,file=/fw/CODE.fd " +
     `-drive if=pflash,unit=1,format=raw,file=/state/i/vars,,1 ${BOOT} ` +
-    "-chardev socket,id=tpm,path=/run/s/tpm -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-tis,tpmdev=tpm0 " +
+    "-chardev socket,id=tpm,path=/run/s/tpm -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0 " +
     tail(""),
   none:
     `${HEAD} -accel tcg,thread=multi -machine pc-q35-7.2,${OFF} -cpu max,host-phys-bits=off,phys-bits=40 ` +
