@@ -26,6 +26,7 @@ import { encryptFile } from "./root/encrypt.ts";
 import { writeSquashfs } from "./root/squashfs.ts";
 import { writeVerity } from "./root/verity.ts";
 import type { ImageFile, ImageRecord, SealedImage } from "./sealed.ts";
+import { flushFile } from "./store/files.ts";
 import { ImageStore } from "./store/store.ts";
 import { aborted, nameDiskFull } from "./tool.ts";
 
@@ -96,6 +97,9 @@ export async function build(
     copyFileSync(initrd.path, at("initrd"), constants.COPYFILE_FICLONE);
     stopIf(signal);
 
+    const boot = Promise.all([digestFile(at("kernel")), flushFile(at("kernel")), flushFile(at("initrd"))]);
+    boot.catch(() => undefined); // awaited below, unless the root fails first
+
     const squashfs = at("root.squashfs");
     const total = tree.totals.bytes;
     await writeSquashfs((stream) => tree.writeTar(stream), squashfs, {
@@ -112,11 +116,13 @@ export async function build(
       });
     }
     onProgress({ step: "verity", done: 0, total: size });
-    // Two readers of one file, on two processors.
+    // Two readers of one file, on two processors, while it goes to the disk.
     const [digest, verity] = await Promise.all([
       encrypted ?? digestFile(squashfs),
       shape === "disk" ? writeVerity(squashfs, at("root.verity"), signal) : undefined,
+      shape === "disk" ? flushFile(squashfs) : undefined,
     ]);
+    const [kernel] = await boot;
     stopIf(signal);
     const root: Root = {
       shape,
@@ -135,7 +141,7 @@ export async function build(
     const manifest = encodeManifest(withRoot(part, root, yaml));
     writeFileSync(at("manifest.json"), manifest);
     const cmdline = commandLine(digestOf(manifest), root.verity?.rootHash);
-    const known = { "root.squashfs": digest, "manifest.json": digestOf(manifest) };
+    const known = { kernel, "root.squashfs": digest, "manifest.json": digestOf(manifest) };
     const files = await listFiles(at, shape, known);
     const identity = identityOf({ shape, cmdline, files });
     const record: ImageRecord = {

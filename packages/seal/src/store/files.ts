@@ -1,4 +1,5 @@
 import { closeSync, fsyncSync, openSync, readdirSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 
 /** Makes sure a directory and the files in it survive a crash from here on. */
@@ -14,5 +15,15 @@ export function syncPath(path: string): void {
     fsyncSync(fd);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** As `syncPath`, beside other work: what is on the disk early need not be waited for at the end. */
+export async function flushFile(path: string): Promise<void> {
+  const file = await open(path, "r");
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
   }
 }
