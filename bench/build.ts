@@ -25,7 +25,7 @@ import { flatten, openSource } from "@shelter/image";
 import { TAR2SQFS_ARGS } from "@shelter/seal";
 import { dockerArchive } from "../tools/debian-images.ts";
 
-const ROUNDS = 3;
+const ROUNDS = 5;
 const MiB = 2 ** 20;
 const TARGET_BYTES = 500 * MiB;
 const COMMAND = join(import.meta.dirname, "../shelter");
