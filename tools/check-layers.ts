@@ -11,6 +11,9 @@ interface Workspace {
   readonly dependencies: ReadonlySet<string>;
 }
 
+/** `import … from "x"`, `export … from "x"`, `import "x"` at the beginning of a line; `import("x")` anywhere. */
+const IMPORT = /^(?:import|export)\b(?:[^"';]*?\bfrom)?\s*"([^"]+)"|\bimport\("([^"]+)"\)/gm;
+
 const workspaces: Workspace[] = globSync(["packages/*/package.json", "apps/*/package.json"]).map((file) => {
   const json = JSON.parse(readFileSync(file, "utf8")) as {
     name: string;
@@ -28,8 +31,8 @@ for (const { name, folder, dependencies } of workspaces) {
   const used = new Set<string>();
   for (const file of globSync(`${folder}/src/**/*.ts`)) {
     const text = readFileSync(file, "utf8");
-    for (const match of text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)) {
-      const target = match[1] ?? "";
+    for (const match of text.matchAll(IMPORT)) {
+      const target = match[1] ?? match[2] ?? "";
       if (target.startsWith("node:") || target.startsWith(".")) {
         if (/\.\.\/(\.\.\/)*(packages|apps)\//.test(target)) problems.push(`${file} reaches into ${target}`);
         continue;

@@ -71,7 +71,7 @@ export async function probeHost(options: ProbeOptions): Promise<HostReport> {
   const env = options.env ?? process.env;
   const qemuPath = findProgram("qemu-system-x86_64", env);
   const tried = qemuPath === null ? null : await tryQemu(qemuPath, options);
-  const firmware = findFirmware();
+  const firmware = findFirmware(env);
   const swtpm = findProgram("swtpm", env);
   const swtpmSetup = findProgram("swtpm_setup", env);
   const setpriv = findProgram("setpriv", env);
@@ -228,11 +228,12 @@ function kvmRemedy(reason: string | null): string {
     : "a host with hardware virtualisation switched on, or nested virtualisation in the machine around it";
 }
 
-function findFirmware(): FirmwareFiles {
+function findFirmware(env: NodeJS.ProcessEnv): FirmwareFiles {
   const first = (name: keyof FirmwareFiles): string | null =>
     FIRMWARE[name].find((p) => existsSync(p)) ?? null;
   return {
-    ovmfCode: first("ovmfCode"),
+    // Another build than the distribution's, with the same layout of its variables.
+    ovmfCode: env["SHELTER_OVMF_CODE"] ?? first("ovmfCode"),
     ovmfVars: first("ovmfVars"),
     ovmfAmdSev: first("ovmfAmdSev"),
     ovmfTdx: first("ovmfTdx"),
