@@ -65,10 +65,13 @@ fn boot(session: &mut Session, modules: &mut Modules, step: &mut &'static str) -
     let verified = root::verify(modules, &manifest, root_hash.as_deref());
     let root = testified(session, attest, verified)?;
     report(session.channel(), step);
-    let released = secrets::obtain(session, &manifest, attest, step)?;
+    let mut released = secrets::obtain(session, &manifest, attest, step)?;
 
     *step = "process";
-    root::enter(modules, &manifest, &root, released.disk_key.as_ref().map(|key| key.as_slice()))?;
+    // Wiped before anything is forked: no copy of this process ever holds the disk's key.
+    let key = released.disk_key.take();
+    root::enter(modules, &manifest, &root, key.as_ref().map(|key| key.as_slice()))?;
+    drop(key);
     network::loopback()?;
     if manifest.outbound {
         network::outbound(modules)?;

@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -27,13 +27,16 @@ use support::{Random, manifest, rounds};
 struct Plain {
     children: Vec<i32>,
     corrupted: bool,
+    /// Readable once it is ready.
+    delay: Option<OwnedFd>,
 }
 
 impl Launcher for Plain {
     fn ready_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.delay.as_ref().map(AsFd::as_fd)
     }
     fn ready(&mut self) -> Result<(), Failure> {
+        self.delay = None;
         Ok(())
     }
     fn launch(&mut self, spec: &Spec) -> Result<Launched, Failure> {
@@ -110,7 +113,7 @@ impl Host {
     /// The next control message, past everything else.
     fn message(&mut self) -> Value {
         loop {
-            let frame = self.next().expect("the guest ended");
+            let frame = self.next().unwrap_or_else(|| panic!("the guest ended"));
             if frame.kind == Kind::Control {
                 return serde_json::from_slice(&frame.payload).unwrap();
             }
@@ -120,7 +123,7 @@ impl Host {
     fn collect(&mut self, stream: u32, process: u32) -> (Vec<u8>, Value) {
         let mut bytes = Vec::new();
         loop {
-            let frame = self.next().expect("the guest ended");
+            let frame = self.next().unwrap_or_else(|| panic!("the guest ended"));
             match frame.kind {
                 Kind::Data if frame.stream == stream => {
                     let more = frame.payload.len() as u32;
@@ -143,6 +146,11 @@ type Ended = thread::JoinHandle<Result<(), String>>;
 
 /// A session whose main process is `argv`, on streams 1, 2 and 3.
 fn start(argv: &[&str], stdin: bool, corrupted: bool) -> (Host, Ended) {
+    start_late(argv, stdin, corrupted, Duration::ZERO)
+}
+
+/// The same, with a container that takes its time.
+fn start_late(argv: &[&str], stdin: bool, corrupted: bool, delay: Duration) -> (Host, Ended) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     ours.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -155,7 +163,15 @@ fn start(argv: &[&str], stdin: bool, corrupted: bool) -> (Host, Ended) {
         document["allow"]["exec"] = json!([["**"]]);
         let manifest = Manifest::parse(document.to_string().as_bytes()).unwrap();
         session.open(&[1, 2, 3]).unwrap();
-        let launcher = Plain { children: Vec::new(), corrupted };
+        let (ready, tell) = std::io::pipe().unwrap();
+        let delay = (!delay.is_zero()).then(|| {
+            thread::spawn(move || {
+                thread::sleep(delay);
+                drop(tell);
+            });
+            ready.into()
+        });
+        let launcher = Plain { children: Vec::new(), corrupted, delay };
         session.equip(manifest, vec!["SECRET=s".to_owned()], Box::new(launcher), Vec::new());
         let spec = Spec { argv, env: Vec::new(), tty: false, size: None, stdin };
         let result = session.run(&spec, Streams { stdin: 1, stdout: 2, stderr: 3 });
@@ -164,7 +180,7 @@ fn start(argv: &[&str], stdin: bool, corrupted: bool) -> (Host, Ended) {
             session.equip(
                 Manifest::parse(document.to_string().as_bytes()).unwrap(),
                 Vec::new(),
-                Box::new(Plain { children: Vec::new(), corrupted }),
+                Box::new(Plain { children: Vec::new(), corrupted, delay: None }),
                 Vec::new(),
             );
         } else {
@@ -248,6 +264,17 @@ fn a_slow_reader_blocks_nobody_else_and_gets_its_window_at_most() {
     // `yes` dies of the broken pipe, or is told of it.
     assert!(exit["signal"] == 13 || exit["code"] == 1, "{exit}");
     assert_eq!(host.message()["type"], "bye");
+    host.say(&json!({ "type": "bye" }));
+    assert_eq!(guest.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn input_that_ends_before_the_process_runs_is_read_and_ends() {
+    let (mut host, guest) = start_late(&["cat"], true, false, Duration::from_millis(200));
+    host.send(Kind::Data, 1, b"early");
+    host.send(Kind::Close, 1, b"");
+    let (bytes, exit) = host.collect(2, 1);
+    assert_eq!((bytes.as_slice(), &exit["code"]), (&b"early"[..], &json!(0)));
     host.say(&json!({ "type": "bye" }));
     assert_eq!(guest.join().unwrap(), Ok(()));
 }

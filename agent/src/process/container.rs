@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read};
 use zeroize::Zeroizing;
 
@@ -171,13 +171,19 @@ fn init(plan: &Plan, tell: OwnedFd) -> ! {
         child::leave(1);
     }
     drop(pipe);
+    // Without this process the container is gone, so it is the last to go when memory runs out.
+    let _ = fs::write("/proc/self/oom_score_adj", "-1000");
     // The control channel and the FUSE devices stay with the agent.
     // SAFETY: closes every descriptor; this process uses none from here on.
     unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
+    // Blocked, the signal waits for us; one that came before shows in the first round.
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    let blocked = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&children), None);
     loop {
-        if let Err(Errno::ECHILD) = waitpid(None, None) {
-            // SAFETY: pause takes nothing; any signal, SIGCHLD by an empty handler included, ends it.
-            unsafe { libc::poll(std::ptr::null_mut(), 0, 1000) };
+        while !matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD)) {}
+        if blocked.is_err() || children.wait().is_err() {
+            child::leave(1);
         }
     }
 }

@@ -59,6 +59,9 @@ impl Session {
             FromHost::Bye => {
                 if self.phase == Phase::Running {
                     self.stop(Duration::ZERO);
+                } else {
+                    // The host waits for nothing more, so neither do we.
+                    self.phase = Phase::Done;
                 }
                 Ok(())
             }
@@ -154,6 +157,8 @@ impl Session {
             }
         }
         self.processes.insert(process, Process { launched, outputs, stdin, ended: None, complaint: None });
+        // Input, and its end, that came before there was anybody to read it.
+        self.push(streams.stdin);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use nix::unistd::read;
 
 use super::endpoint::Role;
 use super::launcher::{Exit, Spec};
-use super::{Phase, Session, unexpected};
+use super::{ChannelError, Phase, Session, unexpected};
 use crate::failure::Failure;
 use crate::machine::clock::uptime_ms;
 use crate::protocol::frame::Kind;
@@ -123,9 +123,13 @@ impl Session {
     fn on_ready(&mut self, source: Source, events: i16) -> Result<(), Failure> {
         match source {
             Source::Channel => {
-                if events & (libc::POLLIN | libc::POLLHUP | libc::POLLERR) != 0 && self.channel.has_room() {
+                let gone = libc::POLLHUP | libc::POLLERR;
+                if events & (libc::POLLIN | gone) != 0 && self.channel.has_room() {
                     self.channel.fill()?;
                     self.take_frames()?;
+                } else if events & gone != 0 {
+                    // Whoever is gone takes nothing any more, so there will never be room.
+                    return Err(ChannelError::Closed.into());
                 }
             }
             Source::Launcher => {
