@@ -84,6 +84,7 @@ fi
 step "guest kernel" "check that the Debian mirror is reachable and run: bash tools/guest-assets.sh"
 bash tools/guest-assets.sh >>"$log" 2>&1
 done_with "ready"
+grep '^guest kernel:' "$log" >&2 || true
 
 step "guest agent" "check that cargo works (rustup default stable) and run: bash agent/build.sh build/guest/agent"
 command -v cargo >>"$log" 2>&1 || { echo "cargo is not installed" >>"$log"; step_hint="install Rust: https://rustup.rs"; failed; }

@@ -1,7 +1,7 @@
-import { stateDirectory } from "@shelter/base";
+import { describe, stateDirectory } from "@shelter/base";
 import { ImageStore, type SealedImage, shortIdentity } from "@shelter/seal";
 import { listInstances } from "@shelter/vm";
-import { printJson, size, table } from "../terminal.ts";
+import { printable, printJson, size, styled, table } from "../terminal.ts";
 
 /** An image as `images --json` shows it. */
 function summary(image: SealedImage): object {
@@ -21,7 +21,11 @@ function total(image: SealedImage): number {
 
 /** `shelter images`. */
 export function images(options: { quiet?: boolean; json?: boolean }): void {
-  const found = new ImageStore(stateDirectory()).images();
+  const found = new ImageStore(stateDirectory()).images((identity, reason) => {
+    process.stderr.write(
+      `${styled("yellow", "damaged:", process.stderr)} ${identity}: ${printable(describe(reason))}\n`,
+    );
+  });
   if (options.json === true) {
     printJson(found.map(summary));
     return;
