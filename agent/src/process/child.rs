@@ -29,7 +29,7 @@ const MAX_PASSWD: u64 = 1024 * 1024;
 const SOFT_FILES: u64 = 1024;
 const HARD_FILES: u64 = 524_288;
 /// The cgroup counts tasks; a limit by user would only be lower.
-const MAX_TASKS: u64 = 8192;
+const MAX_TASKS: u64 = 32_768;
 
 /// Who a process of the container is.
 pub struct Identity {

@@ -24,8 +24,10 @@ use crate::protocol::message::MountPoint;
 use crate::root::OpenRoot;
 use crate::session::launcher::{Launched, Launcher, Spec};
 
-/// Tasks in the container at one time.
-const MAX_TASKS: &str = "8192";
+/// Tasks in the container at one time: one for so much memory, so that the kernel's own share leaves room.
+const MEMORY_PER_TASK: u64 = 128 * 1024;
+const MIN_TASKS: u64 = 512;
+const MAX_TASKS: u64 = 32_768;
 const CGROUP: &str = "/sys/fs/cgroup/container";
 /// Room for output while the host is slow.
 const PIPE_SIZE: i32 = 256 * 1024;
@@ -191,7 +193,15 @@ fn init(plan: &Plan, tell: OwnedFd) -> ! {
 fn make_cgroup() -> std::io::Result<()> {
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+pids")?;
     fs::create_dir_all(CGROUP)?;
-    fs::write(format!("{CGROUP}/pids.max"), MAX_TASKS)
+    fs::write(format!("{CGROUP}/pids.max"), max_tasks().to_string())
+}
+
+fn max_tasks() -> u64 {
+    // SAFETY: sysinfo is plain numbers, which the call fills in.
+    let mut memory: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: as above; where it fails the total stays 0 and the minimum holds.
+    unsafe { libc::sysinfo(&mut memory) };
+    (memory.totalram.saturating_mul(u64::from(memory.mem_unit)) / MEMORY_PER_TASK).clamp(MIN_TASKS, MAX_TASKS)
 }
 
 /// A descriptor that becomes readable when the child ends.

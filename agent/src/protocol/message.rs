@@ -3,9 +3,9 @@
 use std::fmt;
 
 use base64ct::{Base64, Encoding};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::json::{self, JsonError, Members};
+use super::json::{JsonError, Members, parse};
 
 /// This protocol.
 pub const PROTOCOL: u32 = 1;
@@ -125,7 +125,7 @@ impl From<JsonError> for MessageError {
 impl FromHost {
     /// Parses the payload of a control frame.
     pub fn parse(payload: &[u8]) -> Result<Self, MessageError> {
-        let mut m = Members::of("", json::parse(payload, MAX_DEPTH)?)?;
+        let mut m = Members::of("", parse(payload, MAX_DEPTH)?)?;
         let kind = m.string("type", 0, 1024)?;
         let message = match kind.as_str() {
             "boot" => Self::Boot(Box::new(parse_boot(&mut m)?)),
@@ -275,62 +275,31 @@ pub enum ToHost<'a> {
 impl ToHost<'_> {
     /// The payload of its control frame.
     pub fn encode(&self) -> Vec<u8> {
-        let mut m = Map::new();
-        let mut put = |key: &str, value: Value| {
-            m.insert(key.to_owned(), value);
-        };
-        match *self {
-            Self::Hello => {
-                put("type", "hello".into());
-                put("protocol", PROTOCOL.into());
-                put("agent", env!("CARGO_PKG_VERSION").into());
-            }
-            Self::Step { step, ms } => {
-                put("type", "step".into());
-                put("step", step.into());
-                put("ms", ms.into());
-            }
+        let value = match *self {
+            Self::Hello => json!({ "type": "hello", "protocol": PROTOCOL, "agent": env!("CARGO_PKG_VERSION") }),
+            Self::Step { step, ms } => json!({ "type": "step", "step": step, "ms": ms }),
             Self::Http { id, method, path, cookie, body } => {
-                put("type", "http".into());
-                put("id", id.into());
-                put("method", method.into());
-                put("path", path.into());
+                let mut http = json!({ "type": "http", "id": id, "method": method, "path": path });
                 if let Some(cookie) = cookie {
-                    put("cookie", cookie.into());
+                    http["cookie"] = cookie.into();
                 }
                 if let Some(body) = body {
-                    put("body", Base64::encode_string(body).into());
+                    http["body"] = Base64::encode_string(body).into();
                 }
+                http
             }
-            Self::Started { process } => {
-                put("type", "started".into());
-                put("process", process.into());
-            }
-            Self::ExitCode { process, code } => {
-                put("type", "exit".into());
-                put("process", process.into());
-                put("code", code.into());
-            }
-            Self::ExitSignal { process, signal } => {
-                put("type", "exit".into());
-                put("process", process.into());
-                put("signal", signal.into());
-            }
-            Self::Refused { process, reason, key } => {
-                put("type", "refused".into());
-                put("process", process.into());
-                put("reason", clip(reason, 4096).into());
-                put("key", clip(key, 256).into());
-            }
+            Self::Started { process } => json!({ "type": "started", "process": process }),
+            Self::ExitCode { process, code } => json!({ "type": "exit", "process": process, "code": code }),
+            Self::ExitSignal { process, signal } => json!({ "type": "exit", "process": process, "signal": signal }),
+            Self::Refused { process, reason, key } => json!({
+                "type": "refused", "process": process, "reason": clip(reason, 4096), "key": clip(key, 256),
+            }),
             Self::Failed { code, message, step } => {
-                put("type", "failed".into());
-                put("code", code.into());
-                put("message", clip(message, 8192).into());
-                put("step", step.into());
+                json!({ "type": "failed", "code": code, "message": clip(message, 8192), "step": step })
             }
-            Self::Bye => put("type", "bye".into()),
-        }
-        Value::Object(m).to_string().into_bytes()
+            Self::Bye => json!({ "type": "bye" }),
+        };
+        value.to_string().into_bytes()
     }
 }
 
