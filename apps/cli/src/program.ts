@@ -147,8 +147,20 @@ export function program(): Command {
       (v, b: number[]) => [...b, parseCount(v)],
       [],
     )
-    .option("--firmware <file>", "firmware image (default: what `shelter run` uses)")
-    .option("--reference", "print reference values for `shelter broker reference set`")
+    .option(
+      "--cpu-model <model>",
+      "QEMU's CPU model, for snp; may be given more than once (default: all that are known)",
+      collect,
+      [],
+    )
+    .option("--firmware <file>", "firmware image (default, for vtpm only: what `shelter run` uses)")
+    .option("--acpi <dir>", "for tdx: QEMU's table-loader, rsdp and tables, without which RTMR0 is unknown")
+    .option("--reference", "print reference values, for `shelter broker reference set` or another verifier")
+    .addOption(
+      new Option("--format <format>", "with --reference: whose form")
+        .choices(["shelter", "rvps", "corim"])
+        .default("shelter"),
+    )
     .option(
       "--workload <name>",
       "with --reference: the workload's name (default: the image's name without its tag)",

@@ -28,19 +28,26 @@ export {
   type User,
 } from "./manifest.ts";
 export { decodeManifest } from "./manifest-decode.ts";
+export { corim } from "./measure/corim.ts";
 export { type CsvLaunch, csvLaunchDigest, DHYANA_SIGNATURE } from "./measure/csv.ts";
 export { measure, referenceValues } from "./measure/measure.ts";
 export type {
+  Launch,
+  LaunchMeasurement,
   MachineShape,
   MeasuredPlatform,
   Measurement,
   MeasureRequest,
   PredictedEvent,
   Processor,
+  ReferenceValue,
   ReferenceValues,
+  TdxMeasurement,
+  VtpmMeasurement,
 } from "./measure/measurement.ts";
 export { DEFAULT_FIRMWARE } from "./measure/ovmf.ts";
 export { type OvmfImage, readOvmf, type SevSection } from "./measure/ovmf-sev.ts";
+export { type RvpsMessage, rvpsMessage } from "./measure/rvps.ts";
 export {
   type SnpLaunch,
   sevLaunchDigest,

@@ -8,6 +8,7 @@ import { explainTdx, mrTd, type TdxBoot, tdxEvents, tdxRegisters } from "../src/
 import { readTdxFirmware, TDVF_SECTION, type TdxFirmware } from "../src/measure/tdx-firmware.ts";
 import { tdHob } from "../src/measure/tdx-hob.ts";
 import { predictTdx } from "../src/measure/tdx-image.ts";
+import { leastKernel } from "./support/image.ts";
 
 const FOLDER = join(import.meta.dirname, "../../../../shared/evidence/tdx");
 const skip = existsSync(FOLDER) ? false : `no evidence corpus at ${FOLDER}`;
@@ -79,30 +80,11 @@ const REAL_FIRMWARE: TdxFirmware = {
   ],
 };
 
-/** The least that passes for a bootable kernel: a setup header and a PE header with no sections. */
-function kernel(): Uint8Array {
-  const bytes = Buffer.alloc(16384, 7);
-  bytes.write("MZ", 0, "latin1");
-  bytes.writeUInt32LE(0x40, 0x3c);
-  bytes.write("PE\0\0", 0x40, "latin1");
-  bytes.writeUInt16LE(0, 0x46);
-  bytes.writeUInt16LE(240, 0x54);
-  bytes.writeUInt16LE(0x20b, 0x58);
-  bytes.writeUInt32LE(4096, 0x58 + 60);
-  bytes.writeUInt32LE(6, 0x58 + 108);
-  bytes.writeUInt32LE(0, 0x58 + 112 + 36);
-  bytes.write("HdrS", 0x202, "latin1");
-  bytes.writeUInt16LE(0x20f, 0x206);
-  bytes.writeUInt8(1, 0x211);
-  bytes.writeUInt16LE(2, 0x236);
-  return bytes;
-}
-
 function bootOf(change: Partial<TdxBoot> = {}): TdxBoot {
   return {
     firmware: REAL_FIRMWARE,
     memory: REAL_MEMORY,
-    kernel: kernel(),
+    kernel: leastKernel(),
     initrd: Buffer.from("initrd"),
     cmdline: "quiet",
     ...change,
@@ -188,7 +170,7 @@ describe("rtmr prediction", () => {
   });
 
   it("names the component that changed, and only it", () => {
-    const changed = kernel();
+    const changed = leastKernel();
     changed[9000] = 8;
     const cases: readonly [Partial<TdxBoot>, string][] = [
       [{ cmdline: "loud" }, "command line"],
@@ -216,7 +198,7 @@ describe("rtmr prediction", () => {
   it("puts MRTD and registers together for an image", (t) => {
     if (skip) return t.skip(skip);
     const firmware = read(join(FOLDER, "mrtd-vectors/tdvf_synthetic_0.bin"));
-    const image = { kernel: kernel(), initrd: Buffer.from("initrd"), cmdline: "quiet" };
+    const image = { kernel: leastKernel(), initrd: Buffer.from("initrd"), cmdline: "quiet" };
     const prediction = predictTdx(image, { firmware, memory: 2 ** 30 });
     assert.equal(prediction.mrtd.pageByPage, toHex(mrTd(readTdxFirmware(firmware), "page-by-page")));
     assert.equal(prediction.registers.rtmr0, undefined);

@@ -1,19 +1,41 @@
-import { stateDirectory } from "@shelter/base";
-import { ImageStore, type MeasuredPlatform, measure as predict, referenceValues } from "@shelter/seal";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { ShelterError, stateDirectory } from "@shelter/base";
+import {
+  corim,
+  ImageStore,
+  type LaunchMeasurement,
+  type MeasuredPlatform,
+  type Measurement,
+  type MeasureRequest,
+  measure as predict,
+  type ReferenceValues,
+  referenceValues,
+  rvpsMessage,
+  type TdxMeasurement,
+  type VtpmMeasurement,
+} from "@shelter/seal";
 import { printJson, size, styled, table } from "../terminal.ts";
 
 interface MeasureOptions {
   readonly platform: MeasuredPlatform | "none";
   readonly memory: readonly number[];
   readonly cpus: readonly number[];
+  readonly cpuModel: readonly string[];
   readonly firmware?: string;
+  readonly acpi?: string;
   readonly reference?: boolean;
+  readonly format: "shelter" | "rvps" | "corim";
   readonly workload?: string;
   readonly json?: boolean;
 }
 
 /** `shelter measure`: every given shape, or the manifest's own. */
 export async function measure(name: string, options: MeasureOptions): Promise<void> {
+  const { platform, firmware, cpuModel, acpi } = options;
+  if (platform === "none") {
+    throw new ShelterError("MEASURE_OPTION", "usage", "a guest of the platform none is measured by nobody");
+  }
   const image = new ImageStore(stateDirectory()).inspect(name);
   const { resources } = image.manifest;
   const memories = options.memory.length > 0 ? options.memory : [resources.memory];
@@ -21,27 +43,110 @@ export async function measure(name: string, options: MeasureOptions): Promise<vo
   const shapes = memories.flatMap((memory) => counts.map((cpus) => ({ cpus, memory })));
   const common = {
     imageDirectory: image.directory,
-    platform: options.platform as MeasuredPlatform,
-    ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
+    platform,
+    ...(firmware === undefined ? {} : { firmware }),
+    ...(cpuModel.length === 0 ? {} : { cpuModels: cpuModel }),
+    ...(acpi === undefined ? {} : { acpi: acpiFiles(acpi) }),
   };
   if (options.reference === true) {
     const workload = options.workload ?? workloadOf(name, image.names);
-    printJson(await referenceValues(workload, common, shapes));
+    writeReference(await referenceValues(workload, common, shapes), options.format);
     return;
   }
-  const measurements = [];
+  const measurements: Measurement[] = [];
   for (const shape of shapes) measurements.push(await predict({ ...common, ...shape }));
-  if (options.json === true) {
-    printJson(measurements);
-    return;
+  if (options.json === true) printJson(measurements);
+  else for (const measurement of measurements) print(measurement);
+}
+
+/** A CoRIM is binary, for a pipe or a file. */
+function writeReference(reference: ReferenceValues, format: MeasureOptions["format"]): void {
+  switch (format) {
+    case "shelter":
+      printJson(reference);
+      break;
+    case "rvps":
+      printJson(rvpsMessage(reference));
+      break;
+    case "corim":
+      process.stdout.write(corim(reference));
+      break;
+    default:
+      format satisfies never;
   }
-  for (const { platform, shape, pcrs, events } of measurements) {
-    const head = `${platform}, ${shape.cpus} CPU${shape.cpus === 1 ? "" : "s"}, ${size(shape.memory)}`;
-    process.stdout.write(`${styled("bold", head)}\n`);
-    const rows = events.map((e) => [String(e.pcr), e.type, `${e.digest.slice(0, 16)}…`, e.description]);
-    process.stdout.write(`${table(["PCR", "EVENT", "SHA-256", "WHAT"], rows)}\n`);
-    const registers = Object.entries(pcrs).map(([pcr, value]) => [pcr, value]);
-    process.stdout.write(`${table(["PCR", "VALUE"], registers)}\n`);
+}
+
+function acpiFiles(directory: string): NonNullable<MeasureRequest["acpi"]> {
+  const read = (file: string): Uint8Array => {
+    try {
+      return new Uint8Array(readFileSync(join(directory, file)));
+    } catch (cause) {
+      throw new ShelterError("MEASURE_OPTION", "usage", `cannot read ${join(directory, file)}`, {
+        cause,
+        hint: "the directory holds QEMU's fw_cfg files as table-loader, rsdp and tables",
+      });
+    }
+  };
+  return { loader: read("table-loader"), rsdp: read("rsdp"), tables: read("tables") };
+}
+
+function print(measurement: Measurement): void {
+  const { platform, shape } = measurement;
+  const head = `${platform}, ${shape.cpus} CPU${shape.cpus === 1 ? "" : "s"}, ${size(shape.memory)}`;
+  process.stdout.write(`${styled("bold", head)}\n`);
+  switch (measurement.platform) {
+    case "vtpm":
+      printVtpm(measurement);
+      break;
+    case "snp":
+    case "csv":
+      printLaunches(measurement);
+      break;
+    case "tdx":
+      printTdx(measurement);
+      break;
+    default:
+      measurement satisfies never;
+  }
+}
+
+function printVtpm({ pcrs, events }: VtpmMeasurement): void {
+  const rows = events.map((e) => [String(e.pcr), e.type, `${e.digest.slice(0, 16)}…`, e.description]);
+  process.stdout.write(`${table(["PCR", "EVENT", "SHA-256", "WHAT"], rows)}\n`);
+  process.stdout.write(`${table(["PCR", "VALUE"], Object.entries(pcrs))}\n`);
+}
+
+function printLaunches({ platform, launches, components }: LaunchMeasurement): void {
+  const { firmware, kernel, initrd, cmdline } = components;
+  const parts = Object.entries({ firmware, kernel, initrd, "command line": cmdline });
+  process.stdout.write(`${table(["MADE OF", "DIGEST"], parts)}\n`);
+  const rows = launches.map((l) => [
+    l.measurement,
+    l.kernelHashes ? "yes" : "no",
+    [l.generation, l.cpuModels.join(" ")].filter((part) => part !== undefined && part !== "").join(" "),
+  ]);
+  process.stdout.write(`${table(["MEASUREMENT", "KERNEL HASHES", "LAUNCHED AS"], rows)}\n`);
+  if (!launches.some((l) => l.kernelHashes)) {
+    process.stdout.write(
+      "this firmware does not check kernel hashes: the digest says nothing of the image\n",
+    );
+  }
+  if (platform === "csv") {
+    process.stdout.write("Hygon publishes no specification of the digest: compare with a first report\n");
+  }
+}
+
+function printTdx({ mrtd, rtmrs, events }: TdxMeasurement): void {
+  const rows = events.map((e) => [String(e.rtmr), e.type, `${e.digest.slice(0, 16)}…`, e.description]);
+  process.stdout.write(`${table(["RTMR", "EVENT", "SHA-384", "WHAT"], rows)}\n`);
+  const registers = [
+    ["MRTD", mrtd.pageByPage, "QEMU since 9.1: page by page"],
+    ["MRTD", mrtd.sectionBySection, "earlier: section by section"],
+    ...Object.entries(rtmrs).map(([n, value]) => [`RTMR${n}`, value, n === "3" ? "the guest's own" : ""]),
+  ];
+  process.stdout.write(`${table(["REGISTER", "VALUE", ""], registers)}\n`);
+  if (rtmrs["0"] === undefined) {
+    process.stdout.write("RTMR0 depends on the machine's ACPI tables: give them with --acpi DIR\n");
   }
 }
 

@@ -121,7 +121,18 @@ function hashesPage(firmware: OvmfImage, kernel: KernelHashes, size: number): Ui
   return page;
 }
 
-function noKernelHashes(): SealError {
+/** Whether an SNP guest with this firmware checks what it boots against hashes in its launch. */
+export function snpChecksKernel(firmware: OvmfImage): boolean {
+  return firmware.sections.some((s) => s.type === SEV_SECTION.kernelHashes);
+}
+
+/** Whether a SEV or CSV guest with this firmware does; the entry is there with address 0 in builds that do not. */
+export function sevChecksKernel(firmware: OvmfImage): boolean {
+  return (entryNumber(firmware, OVMF_GUID.sevHashTable) ?? 0) !== 0;
+}
+
+/** Why no launch with this firmware speaks for a kernel. */
+export function noKernelHashes(): SealError {
   return new SealError(
     "PLATFORM_UNSUPPORTED",
     "unavailable",
@@ -133,7 +144,7 @@ function noKernelHashes(): SealError {
 /** Digest of everything before the processors: firmware, its sections, the kernel's hashes. */
 function beforeProcessors(launch: SnpLaunch): LaunchDigest {
   const { firmware, kernel, vmm } = launch;
-  if (kernel !== undefined && !firmware.sections.some((s) => s.type === SEV_SECTION.kernelHashes)) {
+  if (kernel !== undefined && !snpChecksKernel(firmware)) {
     throw noKernelHashes();
   }
   const digest = new LaunchDigest(launch.firmwareDigest ?? snpFirmwareDigest(firmware));
@@ -204,8 +215,7 @@ export function sevLaunchDigest(launch: SnpLaunch, mode: "sev" | "sev-es", hashN
   const { firmware, kernel, vcpus, vmm, cpuSignature } = launch;
   const hash = createHash(hashName).update(firmware.data);
   if (kernel !== undefined) {
-    // The entry is there with address 0 in builds that do not check hashes.
-    if ((entryNumber(firmware, OVMF_GUID.sevHashTable) ?? 0) === 0) throw noKernelHashes();
+    if (!sevChecksKernel(firmware)) throw noKernelHashes();
     hash.update(sevHashTable(kernel));
   }
   if (mode === "sev-es") {

@@ -5,7 +5,7 @@ import { fromHex, hexOf } from "@shelter/base";
 import { SealError } from "../errors.ts";
 import { readRecord } from "../store/store.ts";
 import { authenticodeDigest, kernelFromQemu } from "./kernel-image.ts";
-import type { Measurement, MeasureRequest, PredictedEvent, Processor } from "./measurement.ts";
+import type { MeasureRequest, PredictedEvent, Processor, VtpmMeasurement } from "./measurement.ts";
 import { DEFAULT_FIRMWARE, type Firmware, readFirmware } from "./ovmf.ts";
 import { platformInfo } from "./platform-info.ts";
 
@@ -35,7 +35,7 @@ const sha256 = (...parts: readonly Uint8Array[]): string => {
  * What a boot through OVMF measures into a TPM's SHA-256 bank (TCG PC Client Platform Firmware Profile 1.05;
  * the events of PCR 9 by the kernel's EFI stub, drivers/firmware/efi/libstub), in order.
  */
-export async function measureVtpm(request: MeasureRequest): Promise<Measurement> {
+export async function measureVtpm(request: MeasureRequest): Promise<VtpmMeasurement> {
   const { cpus, memory, imageDirectory } = request;
   if (
     !Number.isSafeInteger(cpus) ||
