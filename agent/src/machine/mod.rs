@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod cmdline;
+pub mod cpu;
 pub mod kernel;
 pub mod modules;
 pub mod port;

@@ -9,12 +9,14 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 
 use crate::failure::Failure;
 
-/// What a module is for. Loading verifies a signature, so what a run does not need stays where it is.
+/// What a module is for. Loading takes time under emulation, so what a run does not need stays where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     Always,
     Vsock,
     Disk,
+    /// Vector instructions for SHA-256.
+    WideDigest,
     Crypt,
     Initrd,
     Mounts,
@@ -31,7 +33,7 @@ const NEEDS: [(&str, Need); 24] = [
     ("dm_bufio", Need::Disk),
     ("reed_solomon", Need::Disk),
     ("dm_verity", Need::Disk),
-    ("sha256_ssse3", Need::Disk),
+    ("sha256_ssse3", Need::WideDigest),
     ("dm_crypt", Need::Crypt),
     ("xts", Need::Crypt),
     ("ecb", Need::Crypt),

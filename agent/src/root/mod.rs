@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use crate::failure::Failure;
+use crate::machine::cpu::is_emulated;
 use crate::machine::kernel::attach;
 use crate::machine::modules::{Modules, Need};
 use crate::manifest::{Manifest, Root, Verity};
@@ -59,6 +60,10 @@ pub fn verify(modules: &mut Modules, manifest: &Manifest, measured: Option<&str>
         Some(verity) => {
             if measured != Some(verity.root_hash.as_str()) {
                 return Err(mismatch("the manifest's root hash is not the one on the kernel command line"));
+            }
+            // Before verity chooses: three times the speed on a processor, half of it on an emulated one.
+            if !is_emulated() {
+                modules.load(Need::WideDigest)?;
             }
             modules.load(Need::Disk)?;
             open.device = open_verity(verity, &mut open)?;
