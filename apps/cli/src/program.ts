@@ -162,10 +162,20 @@ export function program(): Command {
         .default("shelter"),
     )
     .option(
+      "--diff <file>",
+      "say what differs from this evidence; more than once for an event log beside it",
+      collect,
+      [],
+    )
+    .option(
       "--workload <name>",
       "with --reference: the workload's name (default: the image's name without its tag)",
     )
     .option("--json", "print JSON")
+    .addHelpText(
+      "after",
+      "\nWith --diff: exit status 0 when the evidence is as predicted, 77 when it differs.",
+    )
     .action(async (name, options) => (await import("./verbs/measure.ts")).measure(name, options));
 
   const run = shelter

@@ -58,8 +58,8 @@ function read(file: string): Uint8Array {
   return bytes;
 }
 
-/** `FILE`, or `ROLE=FILE`. */
-function evidenceFile(argument: string): NamedFile {
+/** Evidence named on the command line: `FILE`, or `ROLE=FILE`. */
+export function evidenceFile(argument: string): NamedFile {
   const match = /^([a-z][a-z0-9_]{1,31})=(.+)$/.exec(argument);
   const [, role, file] = match ?? [];
   if (role === undefined || file === undefined) return { name: basename(argument), bytes: read(argument) };

@@ -5,6 +5,7 @@ import {
   corim,
   ImageStore,
   type LaunchMeasurement,
+  type MachineShape,
   type MeasuredPlatform,
   type Measurement,
   type MeasureRequest,
@@ -12,10 +13,12 @@ import {
   type ReferenceValues,
   referenceValues,
   rvpsMessage,
+  type SealedImage,
   type TdxMeasurement,
   type VtpmMeasurement,
 } from "@shelter/seal";
-import { printJson, size, styled, table } from "../terminal.ts";
+import { printable, printJson, size, styled, table } from "../terminal.ts";
+import type { Difference } from "./measure-diff.ts";
 
 interface MeasureOptions {
   readonly platform: MeasuredPlatform | "none";
@@ -27,6 +30,7 @@ interface MeasureOptions {
   readonly reference?: boolean;
   readonly format: "shelter" | "rvps" | "corim";
   readonly workload?: string;
+  readonly diff: readonly string[];
   readonly json?: boolean;
 }
 
@@ -36,7 +40,8 @@ export async function measure(name: string, options: MeasureOptions): Promise<vo
   if (platform === "none") {
     throw new ShelterError("MEASURE_OPTION", "usage", "a guest of the platform none is measured by nobody");
   }
-  const image = new ImageStore(stateDirectory()).inspect(name);
+  const store = new ImageStore(stateDirectory());
+  const image = store.inspect(name);
   const { resources } = image.manifest;
   const memories = options.memory.length > 0 ? options.memory : [resources.memory];
   const counts = options.cpus.length > 0 ? options.cpus : [resources.cpus];
@@ -55,6 +60,10 @@ export async function measure(name: string, options: MeasureOptions): Promise<vo
   }
   const measurements: Measurement[] = [];
   for (const shape of shapes) measurements.push(await predict({ ...common, ...shape }));
+  if (options.diff.length > 0) {
+    await printDifferences(measurements, common, store.images(), image, options);
+    return;
+  }
   if (options.json === true) printJson(measurements);
   else for (const measurement of measurements) print(measurement);
 }
@@ -73,6 +82,49 @@ function writeReference(reference: ReferenceValues, format: MeasureOptions["form
       break;
     default:
       format satisfies never;
+  }
+}
+
+/** Exit status when evidence is not as predicted, as for anything refused. */
+const DIFFERENT = 77;
+
+/** Against the nearest of the predictions: being as one of them is being as predicted. */
+async function printDifferences(
+  measurements: readonly Measurement[],
+  common: Omit<MeasureRequest, "cpus" | "memory">,
+  images: readonly SealedImage[],
+  image: SealedImage,
+  options: MeasureOptions,
+): Promise<void> {
+  const { differences } = await import("./measure-diff.ts");
+  const { evidenceFile } = await import("./attest.ts");
+  const evidence = options.diff.map(evidenceFile);
+  // A vtpm guest's firmware is read where it is unpacked.
+  const file = common.platform === "vtpm" ? undefined : common.firmware;
+  const firmware = file === undefined ? undefined : new Uint8Array(readFileSync(file));
+  const others = images.filter((i) => i.identity !== image.identity);
+  let nearest: { shape: MachineShape; found: readonly Difference[] } | undefined;
+  for (const measurement of measurements) {
+    const found = await differences(measurement, {
+      request: { ...common, ...measurement.shape },
+      record: image.record,
+      firmware,
+      evidence,
+      images: others.map(({ names, identity, record }) => ({ name: names[0] ?? identity, record })),
+    });
+    if (nearest === undefined || found.length < nearest.found.length) {
+      nearest = { shape: measurement.shape, found };
+    }
+  }
+  if (nearest === undefined) return;
+  const { shape, found } = nearest;
+  const equal = found.length === 0;
+  if (!equal) process.exitCode = DIFFERENT;
+  if (options.json === true) printJson({ platform: common.platform, shape, equal, differences: found });
+  else if (equal) process.stdout.write("as predicted\n");
+  else {
+    const rows = found.map((d) => [d.component, printable(d.predicted), printable(d.measured)]);
+    process.stdout.write(`${table(["DIFFERS", "PREDICTED", "MEASURED"], rows)}\n`);
   }
 }
 

@@ -14,6 +14,8 @@ export type PredictedEvent = {
   readonly type: string;
   /** What is measured, for a person. */
   readonly description: string;
+  /** What it depends on, for telling what changed; `machine` is the firmware with what it knows of the machine. */
+  readonly component: "firmware" | "machine" | "secure boot" | "kernel" | "initrd" | "command line" | "boot";
   /** Hex SHA-256 extended into the register. */
   readonly digest: string;
 };

@@ -100,7 +100,7 @@ function* candidates(launch: SnpLaunch, alternatives: SnpAlternatives): Generato
   }
   for (const { name, data } of alternatives.firmwares ?? []) {
     const { firmwareDigest: _, ...rest } = launch;
-    yield one("firmware", toHex(snpFirmwareDigest(launch.firmware)), name, {
+    yield one("firmware", toHex(launch.firmwareDigest ?? snpFirmwareDigest(launch.firmware)), name, {
       ...rest,
       firmware: readOvmf(data),
     });

@@ -66,8 +66,10 @@ function launchOf(record: ImageRecord, machine: SnpMachine, vcpus: number): SnpL
       },
     );
   }
+  const firmware = readOvmf(machine.firmware);
   return {
-    firmware: readOvmf(machine.firmware),
+    firmware,
+    firmwareDigest: snpFirmwareDigest(firmware),
     vcpus,
     vmm: machine.vmm ?? "qemu",
     cpuSignature,
@@ -87,7 +89,7 @@ export function predictSnp(record: ImageRecord, machine: SnpMachine, vcpus: numb
     guestFeatures: `0x${launch.guestFeatures.toString(16)}`,
     measurements: [...snpLaunchDigests(launch)].map(toHex),
     components: {
-      firmware: toHex(snpFirmwareDigest(launch.firmware)),
+      firmware: toHex(launch.firmwareDigest ?? snpFirmwareDigest(launch.firmware)),
       ...(kernel === undefined
         ? {}
         : { kernel: toHex(kernel.kernel), initrd: toHex(kernel.initrd), cmdline: toHex(kernel.cmdline) }),

@@ -60,8 +60,14 @@ export async function measureVtpm(request: MeasureRequest): Promise<VtpmMeasurem
   const kernel = readFileSync(join(imageDirectory, "kernel"));
 
   const events: PredictedEvent[] = [];
-  const event = (pcr: number, type: string, description: string, digest: string): void =>
-    void events.push({ pcr, type, description, digest });
+  type Component = PredictedEvent["component"];
+  const event = (
+    pcr: number,
+    type: string,
+    component: Component,
+    description: string,
+    digest: string,
+  ): void => void events.push({ pcr, type, component, description, digest });
   const variable = (
     pcr: number,
     type: string,
@@ -70,20 +76,29 @@ export async function measureVtpm(request: MeasureRequest): Promise<VtpmMeasurem
     data: Uint8Array,
     what: string,
   ): void =>
-    event(pcr, type, what, sha256(type === "EV_EFI_VARIABLE_BOOT" ? data : variableData(guid, name, data)));
+    type === "EV_EFI_VARIABLE_BOOT"
+      ? event(pcr, type, "boot", what, sha256(data))
+      : event(pcr, type, "secure boot", what, sha256(variableData(guid, name, data)));
   const separator = (pcr: number): void =>
-    event(pcr, "EV_SEPARATOR", "end of the firmware's own part", sha256(Buffer.alloc(4)));
+    event(pcr, "EV_SEPARATOR", "boot", "end of the firmware's own part", sha256(Buffer.alloc(4)));
   const action = (pcr: number, text: string): void =>
-    event(pcr, "EV_EFI_ACTION", text, sha256(Buffer.from(text)));
+    event(pcr, "EV_EFI_ACTION", "boot", text, sha256(Buffer.from(text)));
 
-  event(0, "EV_S_CRTM_VERSION", "version of the firmware's root of trust (empty)", sha256(Buffer.alloc(2)));
+  event(
+    0,
+    "EV_S_CRTM_VERSION",
+    "firmware",
+    "version of the firmware's root of trust (empty)",
+    sha256(Buffer.alloc(2)),
+  );
   event(
     0,
     "EV_EFI_PLATFORM_FIRMWARE_BLOB",
+    "machine",
     `PEI volume of ${firmware.name}, with what it knows of the machine`,
     sha256(pei),
   );
-  event(0, "EV_EFI_PLATFORM_FIRMWARE_BLOB", `DXE volume of ${firmware.name}`, firmware.dxeDigest);
+  event(0, "EV_EFI_PLATFORM_FIRMWARE_BLOB", "firmware", `DXE volume of ${firmware.name}`, firmware.dxeDigest);
   const config = "EV_EFI_VARIABLE_DRIVER_CONFIG";
   const none = new Uint8Array();
   variable(7, config, GLOBAL, "SecureBoot", Buffer.of(0), "secure boot: off");
@@ -95,6 +110,7 @@ export async function measureVtpm(request: MeasureRequest): Promise<VtpmMeasurem
   event(
     4,
     "EV_EFI_BOOT_SERVICES_APPLICATION",
+    "kernel",
     `kernel ${record.guest.kernelVersion}, with the initrd's place and size in its header`,
     authenticodeDigest(kernelFromQemu(kernel, initrd.size, memory)),
   );
@@ -105,11 +121,32 @@ export async function measureVtpm(request: MeasureRequest): Promise<VtpmMeasurem
   for (let pcr = 0; pcr <= 6; pcr++) separator(pcr);
   // X86QemuLoadImageLib appends this where there is an initrd.
   const options = Buffer.from(`${record.cmdline} initrd=initrd\0`, "utf16le");
-  event(9, "EV_EVENT_TAG", `command line: ${record.cmdline} initrd=initrd`, sha256(options));
-  event(9, "EV_EVENT_TAG", "initrd", hexOf(initrd.digest));
+  event(9, "EV_EVENT_TAG", "command line", `command line: ${record.cmdline} initrd=initrd`, sha256(options));
+  event(9, "EV_EVENT_TAG", "initrd", "initrd", hexOf(initrd.digest));
   action(5, "Exit Boot Services Invocation");
   action(5, "Exit Boot Services Returned with Success");
   return { platform: "vtpm", shape, pcrs: replay(events), events };
+}
+
+/**
+ * The machine for which the firmware's PEI volume has this digest, of the given memory and up to so many vCPUs;
+ * undefined when there is none: then it is other firmware, or other memory.
+ */
+export async function vtpmMachine(
+  firmwareFile: string | undefined,
+  memory: number,
+  maximumCpus: number,
+  digest: string,
+): Promise<{ readonly cpus: number; readonly processor: Processor } | undefined> {
+  const firmware = await readFirmware(firmwareFile ?? DEFAULT_FIRMWARE);
+  for (const processor of PROCESSORS) {
+    for (let cpus = 1; cpus <= maximumCpus; cpus++) {
+      if (sha256(peiInMemory(firmware, platformInfo({ cpus, memory }, processor))) === digest) {
+        return { cpus, processor };
+      }
+    }
+  }
+  return undefined;
 }
 
 /** UEFI_VARIABLE_DATA (TCG PC Client Platform Firmware Profile, 10.2.6). */

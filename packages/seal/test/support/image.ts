@@ -25,14 +25,18 @@ export function leastKernel(): Uint8Array {
 }
 
 /** A directory with all of a sealed image that is measured. */
-export function measurable(directory: string, initrd = "initrd"): ImageRecord {
-  const files = { kernel: leastKernel(), initrd: Buffer.from(initrd), "manifest.json": Buffer.from("{}") };
+export function measurable(directory: string, initrd = "initrd", manifest = "{}"): ImageRecord {
+  const files = {
+    kernel: leastKernel(),
+    initrd: Buffer.from(initrd),
+    "manifest.json": Buffer.from(manifest),
+  };
   mkdirSync(directory, { recursive: true });
   for (const [name, bytes] of Object.entries(files)) writeFileSync(join(directory, name), bytes);
   const listed = {
     kernel: { digest: digestOf(files.kernel), size: files.kernel.byteLength },
     initrd: { digest: digestOf(files.initrd), size: files.initrd.byteLength },
-    "manifest.json": { digest: digestOf(files["manifest.json"]), size: 2 },
+    "manifest.json": { digest: digestOf(files["manifest.json"]), size: manifest.length },
   };
   const cmdline = commandLine(digestOf(files["manifest.json"]), undefined);
   const core = { shape: "initrd", cmdline, files: listed } as const;
