@@ -46,7 +46,7 @@ const width = Math.ceil(COLUMNS * CHAR + 32);
 const height = lines.length * LINE + 32;
 const text = lines
   .map((line, i) => `<text x="16" y="${28 + i * LINE}" xml:space="preserve">${line}</text>`)
-  .filter((line) => !line.includes("></text>"))
+  .filter((line) => !line.endsWith('"></text>'))
   .join("\n");
 process.stdout.write(
   `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace" font-size="13" fill="#e6edf3">

@@ -153,7 +153,10 @@ test("text from outside cannot drive a terminal", () => {
     ),
     "A     B\n中文  x\ny\n",
   );
-  assert.deepEqual([size(0), size(1023), size(1536), size(5 * 2 ** 30)], ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
+  assert.deepEqual(
+    [size(0), size(1023), size(1536), size(5 * 2 ** 30)],
+    ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"],
+  );
   assert.deepEqual(
     [ago(0, 1000), ago(0, 120_000), ago(0, 90_000_000)],
     ["1 second ago", "2 minutes ago", "1 day ago"],
