@@ -120,7 +120,7 @@ function alterOneByte(file: string, offset: number): void {
 }
 
 async function tour(): Promise<void> {
-  const example = join(top, "examples/hello");
+  const example = "examples/hello";
 
   say("A container image, as docker save writes it");
   const motd = "nobody has altered me\n";
@@ -129,7 +129,7 @@ async function tour(): Promise<void> {
     "hello:1",
     [
       busyboxLayer({
-        "app.sh": { content: readFileSync(join(example, "app.sh")), mode: 0o755 },
+        "app.sh": { content: readFileSync(join(top, example, "app.sh")), mode: 0o755 },
         "etc/motd": { content: motd },
       }),
     ],
