@@ -1,5 +1,6 @@
 import { type JsonObject, parseJson } from "@shelter/base";
 import { recognise } from "../collateral/index.ts";
+import { parseSnpEvidence, SnpError } from "../snp/index.ts";
 import type { Platform } from "./files.ts";
 
 /** What a file given as evidence holds. */
@@ -80,12 +81,34 @@ function detectJson(bytes: Uint8Array, name: string): DetectedFile[] {
     return [{ role: "evidence_json", bytes, platform: has("td_quote") ? "az-tdx-vtpm" : "az-snp-vtpm" }];
   }
   if (has("tpm_quote")) return [{ role: "evidence_json", bytes, platform: "tpm" }];
+  if (has("attestation_report") && isSnpReport(object["attestation_report"])) return detectTrusteeSnp(bytes);
   if (has("attestation_report") && (has("serial_number") || has("cert_chain"))) {
     return [{ role: "evidence_json", bytes, platform: "csv" }];
   }
   if (typeof object["quote"] === "string") return detectTrusteeTdx(object);
   if (["sha1", "sha256", "sha384"].some(has)) return [{ role: "pcrs", bytes }];
   return [];
+}
+
+/** Hygon's report has neither of these by name. */
+function isSnpReport(value: JsonObject[string]): boolean {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  const report = value as JsonObject;
+  return report["measurement"] !== undefined || report["chip_id"] !== undefined;
+}
+
+/** Trustee's `{"attestation_report": …, "cert_chain": …}`; one that cannot be read is left for the verifier to refuse. */
+function detectTrusteeSnp(bytes: Uint8Array): DetectedFile[] {
+  try {
+    const { report, certTable } = parseSnpEvidence(bytes);
+    return [
+      { role: "report", bytes: report, platform: "snp" },
+      ...(certTable === undefined ? [] : [{ role: "cert_table", bytes: certTable }]),
+    ];
+  } catch (error) {
+    if (!(error instanceof SnpError)) throw error;
+    return [{ role: "evidence_json", bytes, platform: "snp" }];
+  }
 }
 
 /** Trustee's `{"quote": base64, "cc_eventlog": base64}`. */

@@ -6,7 +6,7 @@ import { type Field, field, group } from "../describe.ts";
 import { renderEventLog } from "../eventlog/index.ts";
 import { renderNitro } from "../nitro/index.ts";
 import { renderQuote } from "../sgx/index.ts";
-import { renderSnp } from "../snp/index.ts";
+import { parseSnpEvidence, renderSnp } from "../snp/index.ts";
 import {
   parseTpmEvidence,
   readPublicKeyFile,
@@ -95,6 +95,7 @@ function renderHcl(bytes: Uint8Array): readonly Field[] {
 
 function renderJson(platform: Platform, bytes: Uint8Array): readonly Field[] {
   if (platform === "csv") return renderCsv(bytes);
+  if (platform === "snp") return renderSnp(parseSnpEvidence(bytes).report);
   const json = new TextDecoder().decode(bytes);
   if (platform === "tpm") {
     const evidence = parseTpmEvidence(parseJson(json, "tpm evidence"));

@@ -4,7 +4,7 @@ import { parseCsvEvidence, verifyCsv } from "../csv/index.ts";
 import { checkContents, parseEventLog } from "../eventlog/index.ts";
 import { verifyNitro } from "../nitro/index.ts";
 import { verifySgx } from "../sgx/index.ts";
-import { verifySnp } from "../snp/index.ts";
+import { parseSnpEvidence, verifySnp } from "../snp/index.ts";
 import { verifyTdx } from "../tdx/index.ts";
 import { CheckList, type Verdict } from "../verdict.ts";
 import { judgeAzureFiles } from "./azure.ts";
@@ -65,16 +65,17 @@ function withLogContents(verdict: Verdict, files: RoleFiles): Verdict {
 }
 
 function judgeSnp({ files, at, expect }: RoleRequest): Verdict {
-  const { vek, ca, root } = files;
+  const { vek, ca, root, evidence_json: json } = files;
+  const parsed = json === undefined ? undefined : parseSnpEvidence(json);
   const crls = Object.entries(files).flatMap(([role, file]) =>
     /(?:^|_)crl$/.test(role) && file ? [file] : [],
   );
   return verifySnp(
     present({
-      report: need(files, "report"),
+      report: parsed?.report ?? need(files, "report"),
       vek,
       ca,
-      certTable: files["cert_table"],
+      certTable: parsed?.certTable ?? files["cert_table"],
       root,
       crls,
       at,

@@ -53,3 +53,21 @@ export function parseCertTable(bytes: Uint8Array): ReadonlyMap<CertTableKind, Ui
   }
   return blobs;
 }
+
+/** Writes a certificate table of these blobs: what `parseCertTable` reads. */
+export function encodeCertTable(blobs: ReadonlyMap<CertTableKind, Uint8Array>): Uint8Array {
+  const entries = Buffer.alloc(ENTRY_SIZE * (blobs.size + 1));
+  let offset = entries.length;
+  let at = 0;
+  for (const [guid, kind] of KINDS) {
+    const blob = blobs.get(kind);
+    if (blob === undefined) continue;
+    entries.write(guid, at, "hex");
+    entries.writeUInt32LE(offset, at + 16);
+    entries.writeUInt32LE(blob.byteLength, at + 20);
+    at += ENTRY_SIZE;
+    offset += blob.byteLength;
+  }
+  const ordered = [...KINDS.values()].flatMap((kind) => blobs.get(kind) ?? []);
+  return new Uint8Array(Buffer.concat([entries, ...ordered]));
+}

@@ -14,5 +14,6 @@ export {
 } from "./report.ts";
 export { AMD_CERTIFICATES } from "./roots.ts";
 export { decodeTcb, type SnpTcb } from "./tcb.ts";
+export { parseSnpEvidence, type SnpEvidence } from "./trustee.ts";
 export { readVek, type Vek } from "./vek.ts";
 export { type SnpInput, verifySnp } from "./verify.ts";
