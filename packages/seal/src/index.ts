@@ -80,7 +80,7 @@ export {
 } from "./measure/tdx.ts";
 export { readTdxFirmware, type TdvfSection, type TdxFirmware } from "./measure/tdx-firmware.ts";
 export { predictTdx, type TdxMachine, type TdxPrediction } from "./measure/tdx-image.ts";
-export { vtpmMachine } from "./measure/vtpm.ts";
+export { PROCESSORS, vtpmMachine } from "./measure/vtpm.ts";
 export { identityPrefix, parseName, shortIdentity } from "./name.ts";
 export type { BuildProgress, BuildStep, OnProgress } from "./progress.ts";
 export { DISK_KEY_SIZE } from "./root/encrypt.ts";

@@ -5,10 +5,10 @@ import {
   corim,
   ImageStore,
   type LaunchMeasurement,
-  type MachineShape,
   type MeasuredPlatform,
   type Measurement,
   type MeasureRequest,
+  PROCESSORS,
   measure as predict,
   type ReferenceValues,
   referenceValues,
@@ -59,7 +59,11 @@ export async function measure(name: string, options: MeasureOptions): Promise<vo
     return;
   }
   const measurements: Measurement[] = [];
-  for (const shape of shapes) measurements.push(await predict({ ...common, ...shape }));
+  // Evidence shows which processor its host had; without any, the likelier one is told.
+  const processors = platform === "vtpm" && options.diff.length > 0 ? PROCESSORS : [undefined];
+  for (const shape of shapes) {
+    for (const processor of processors) measurements.push(await predict({ ...common, ...shape, processor }));
+  }
   if (options.diff.length > 0) {
     await printDifferences(measurements, common, store.images(), image, options);
     return;
@@ -103,7 +107,7 @@ async function printDifferences(
   const file = common.platform === "vtpm" ? undefined : common.firmware;
   const firmware = file === undefined ? undefined : new Uint8Array(readFileSync(file));
   const others = images.filter((i) => i.identity !== image.identity);
-  let nearest: { shape: MachineShape; found: readonly Difference[] } | undefined;
+  let nearest: { measurement: Measurement; found: readonly Difference[] } | undefined;
   for (const measurement of measurements) {
     const found = await differences(measurement, {
       request: { ...common, ...measurement.shape },
@@ -113,16 +117,21 @@ async function printDifferences(
       images: others.map(({ names, identity, record }) => ({ name: names[0] ?? identity, record })),
     });
     if (nearest === undefined || found.length < nearest.found.length) {
-      nearest = { shape: measurement.shape, found };
+      nearest = { measurement, found };
     }
   }
   if (nearest === undefined) return;
-  const { shape, found } = nearest;
+  const { measurement, found } = nearest;
+  const { platform, shape } = measurement;
   const equal = found.length === 0;
   if (!equal) process.exitCode = DIFFERENT;
-  if (options.json === true) printJson({ platform: common.platform, shape, equal, differences: found });
-  else if (equal) process.stdout.write("as predicted\n");
-  else {
+  if (options.json === true) printJson({ platform, shape, equal, differences: found });
+  else if (equal) {
+    const open = measurement.platform === "tdx" && measurement.rtmrs["0"] === undefined;
+    process.stdout.write(
+      `as predicted${open ? "; the machine's ACPI tables in RTMR0 were not compared" : ""}\n`,
+    );
+  } else {
     const rows = found.map((d) => [d.component, printable(d.predicted), printable(d.measured)]);
     process.stdout.write(`${table(["DIFFERS", "PREDICTED", "MEASURED"], rows)}\n`);
   }
