@@ -145,6 +145,10 @@ test("firmware that is not named or not there is a named error", async (t) => {
       code: "FIRMWARE_MISSING",
       message: "there is no firmware /nowhere/OVMF.fd",
     });
+    await rejects(measure({ ...request, firmware: directory }), {
+      code: "FIRMWARE_MISSING",
+      message: `${directory} is not a file`,
+    });
   }
 });
 

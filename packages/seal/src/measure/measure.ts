@@ -58,9 +58,11 @@ function readFirmwareFile({ platform, firmware }: MeasureRequest): Uint8Array {
       hint === undefined ? {} : { hint },
     );
   }
-  const size = statSync(firmware, { throwIfNoEntry: false })?.size;
-  if (size === undefined)
+  const stat = statSync(firmware, { throwIfNoEntry: false });
+  if (stat === undefined)
     throw new SealError("FIRMWARE_MISSING", "usage", `there is no firmware ${firmware}`);
+  if (!stat.isFile()) throw new SealError("FIRMWARE_MISSING", "usage", `${firmware} is not a file`);
+  const { size } = stat;
   if (size > MAX_FIRMWARE_SIZE) {
     throw new SealError(
       "FIRMWARE_MALFORMED",
@@ -68,7 +70,11 @@ function readFirmwareFile({ platform, firmware }: MeasureRequest): Uint8Array {
       `${firmware} has ${size} bytes, more than firmware`,
     );
   }
-  return new Uint8Array(readFileSync(firmware));
+  try {
+    return new Uint8Array(readFileSync(firmware));
+  } catch (cause) {
+    throw new SealError("FIRMWARE_MISSING", "usage", `cannot read ${firmware}`, { cause });
+  }
 }
 
 function measureTdx(request: MeasureRequest, shape: MachineShape): TdxMeasurement {
