@@ -7,7 +7,7 @@ use shelter_agent::machine::cmdline::{Cmdline, CmdlineError};
 use shelter_agent::process::capability::Capabilities;
 use shelter_agent::process::seccomp;
 
-const FIXED: &str = "quiet panic=-1 loglevel=1 console=null";
+const FIXED: &str = "quiet panic=-1 loglevel=1 console=null cryptomgr.notests";
 
 fn digest(c: char) -> String {
     c.to_string().repeat(64)

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The words before the digests.
-const FIXED: [&str; 4] = ["quiet", "panic=-1", "loglevel=1", "console=null"];
+const FIXED: [&str; 5] = ["quiet", "panic=-1", "loglevel=1", "console=null", "cryptomgr.notests"];
 /// What firmware that loads the initrd by itself leaves behind.
 const FIRMWARE: &str = "initrd=initrd";
 

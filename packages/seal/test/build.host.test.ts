@@ -127,7 +127,7 @@ test("the root is what the source was, and its hash tree is veritysetup's and th
   match(
     image.record.cmdline,
     new RegExp(
-      `^quiet panic=-1 loglevel=1 console=null shelter.manifest=${hexOf(digestOf(readFileSync(join(image.directory, "manifest.json"))))} shelter.root=${verity.rootHash}$`,
+      `^quiet panic=-1 loglevel=1 console=null cryptomgr.notests shelter.manifest=${hexOf(digestOf(readFileSync(join(image.directory, "manifest.json"))))} shelter.root=${verity.rootHash}$`,
     ),
   );
 });

@@ -11,7 +11,7 @@ function config(platform: Platform, change: Partial<InstanceConfig> = {}): Insta
       name: "demo:latest",
       directory: "/state/images/1,2",
       shape: "disk",
-      cmdline: `quiet panic=-1 loglevel=1 console=null shelter.manifest=${MANIFEST} shelter.root=${"cd".repeat(32)}`,
+      cmdline: `quiet panic=-1 loglevel=1 console=null cryptomgr.notests shelter.manifest=${MANIFEST} shelter.root=${"cd".repeat(32)}`,
     },
     platform,
     accelerator: platform === "vtpm" || platform === "none" ? "tcg" : "kvm",
@@ -52,7 +52,7 @@ const HEAD =
 const OFF = "smm=off,hpet=off,vmport=off,i8042=off,sata=off,smbus=off,usb=off,graphics=off";
 const BOOT =
   "-kernel /state/images/1,2/kernel -initrd /state/images/1,2/initrd -append " +
-  `quiet panic=-1 loglevel=1 console=null shelter.manifest=${MANIFEST} shelter.root=${"cd".repeat(32)}`;
+  `quiet panic=-1 loglevel=1 console=null cryptomgr.notests shelter.manifest=${MANIFEST} shelter.root=${"cd".repeat(32)}`;
 
 function tail(virtio: string): string {
   return (

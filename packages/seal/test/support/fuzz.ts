@@ -34,7 +34,7 @@ function recordBytes(): Uint8Array {
   const file = { digest: digest(4), size: 1 };
   const record = {
     shape: "initrd",
-    cmdline: `quiet panic=-1 loglevel=1 console=null shelter.manifest=${"4".repeat(64)}`,
+    cmdline: `quiet panic=-1 loglevel=1 console=null cryptomgr.notests shelter.manifest=${"4".repeat(64)}`,
     files: { kernel: file, initrd: file, "manifest.json": file },
   } as const;
   const rest = { source: { kind: "oci" }, guest: { kernelVersion: "6.1", agent: digest(5) } };
