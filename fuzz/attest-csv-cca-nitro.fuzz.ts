@@ -1,7 +1,9 @@
 import { everyBit, fuzz } from "../packages/attest/test/csv-cca-nitro-fuzz.ts";
 
-// node fuzz/attest-csv.fuzz.ts [seconds] [seed], or: node fuzz/attest-csv.fuzz.ts bits
-const targets = ["csv v1", "csv v2", "csv chain"];
+/** node fuzz/attest-csv-cca-nitro.fuzz.ts [seconds a target] [seed] [TARGET…], or with `bits` instead of seconds. */
+const all = ["csv v1", "csv v2", "csv chain", "cca 1", "cca 2", "nitro"];
+const named = process.argv.slice(4);
+const targets = named.length > 0 ? named : all;
 
 if (process.argv[2] === "bits") {
   for (const name of targets) {
@@ -9,7 +11,7 @@ if (process.argv[2] === "bits") {
     console.log(`${name}: every bit flipped, ${accepted.length} accepted: ${ranges(accepted)}`);
   }
 } else {
-  const seconds = Number(process.argv[2] ?? 60) / targets.length;
+  const seconds = Number(process.argv[2] ?? 60);
   const seed = Number(process.argv[3] ?? Date.now() % 2 ** 31);
   for (const name of targets) {
     const until = Date.now() + seconds * 1000;
