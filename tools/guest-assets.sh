@@ -22,7 +22,9 @@ fetch_kernel() {
   local work deb have
   work=$(mktemp -d "$out/.kernel.XXXXXX")
   trap "rm -rf '$work'" EXIT
-  if ! (cd "$work" && apt-get download -q "$package=$version" >&2); then
+  # Package lists may be absent (a fresh container) or older than the archive.
+  if ! (cd "$work" && apt-get download -q "$package=$version" >&2) &&
+    { [ "$(id -u)" != 0 ] || ! apt-get update -q >&2 || ! (cd "$work" && apt-get download -q "$package=$version" >&2); }; then
     # A security update replaces the pinned version in the archive. The one that follows is as good, and apt
     # checks it against Debian's signature; it only is not the one whose measurements others may expect.
     if ! apt-cache show "$package" >/dev/null 2>&1; then
