@@ -23,6 +23,11 @@ export interface BoundOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Run behind everything else. */
   readonly background?: boolean;
+  /**
+   * Let it finish by itself when this process is killed: for a program that is done in a moment and starts others,
+   * which the kernel would not kill with it.
+   */
+  readonly finishes?: boolean;
 }
 
 /**
@@ -33,11 +38,9 @@ export async function startBound(argv: readonly string[], options: BoundOptions)
   const log = openSync(options.log, "a", 0o600);
   const full = [
     ...(options.background === true ? ["nice", "-n", "19"] : []),
-    "setpriv",
-    "--pdeathsig",
-    "KILL",
+    ...(options.finishes === true ? [] : ["setpriv", "--pdeathsig", "KILL", "--"]),
+    ...argv,
   ];
-  full.push("--", ...argv);
   const [program, ...args] = full as [string, ...string[]];
   let child: ChildProcess;
   try {
@@ -64,7 +67,13 @@ export async function startBound(argv: readonly string[], options: BoundOptions)
     process: child,
     ended,
     kill: (signal) => {
-      if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      try {
+        // The group: what the program has started goes with it.
+        process.kill(-pid, signal);
+      } catch {
+        child.kill(signal);
+      }
     },
   };
 }

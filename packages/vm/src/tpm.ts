@@ -87,7 +87,7 @@ export class TpmFactory {
         ...["--ecc", "--create-ek-cert", "--lock-nvram", "--pcr-banks", "sha256"],
       ],
       // swtpm_setup wants a place for its authority even when its options name another.
-      { log, background, env: { ...process.env, XDG_CONFIG_HOME: this.#directory } },
+      { log, background, finishes: true, env: { ...process.env, XDG_CONFIG_HOME: this.#directory } },
     );
     const stop = (): void => child.kill("SIGKILL");
     abort?.addEventListener("abort", stop);

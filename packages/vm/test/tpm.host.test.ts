@@ -59,12 +59,26 @@ describe("software TPMs of a user", {
     assert.deepEqual(readdirSync(join(base, "state", "tpm", "half")), []);
   });
 
-  test("making one that is given up leaves nothing", async () => {
+  test("making one that is given up leaves nothing, no process either", async () => {
+    const half = join(base, "state", "tpm", "half");
+    /** Processes whose command line names the half-made state: swtpm_setup and the swtpm it starts. */
+    const busy = (): string[] =>
+      readdirSync("/proc").filter((pid) => {
+        try {
+          return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(half);
+        } catch {
+          return false;
+        }
+      });
     const abort = new AbortController();
     const making = factory.prepareSpare(abort.signal);
-    setTimeout(() => abort.abort(), 50);
+    while (busy().length < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+    abort.abort();
     await assert.rejects(making, { code: "TPM_SETUP" });
-    assert.deepEqual(readdirSync(join(base, "state", "tpm", "half")), []);
+    assert.deepEqual(readdirSync(half), []);
+    for (let i = 0; busy().length > 0 && i < 500; i++)
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    assert.deepEqual(busy(), []);
   });
 
   test("it starts, and ends with whoever started it", async () => {
