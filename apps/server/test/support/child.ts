@@ -4,7 +4,8 @@ import { serve } from "@shelter/server";
 
 const stateDir = process.argv[2] ?? "";
 const serving = await serve({ stateDir, listen: "127.0.0.1:0" }, { log: () => {} });
-process.stdout.write(`${serving.url}\n`);
+// Before it says that it is there: whoever reads that may end it at once.
 process.on("SIGTERM", () => {
   serving.close().then(() => process.exit(0));
 });
+process.stdout.write(`${serving.url}\n`);
