@@ -37,7 +37,7 @@ packages=(ca-certificates gcc libc6-dev qemu-system-x86 ovmf swtpm swtpm-tools g
 case $mode in
   test | bench)
     packages+=(squashfs-tools umoci skopeo cpio openssl tpm2-tools busybox-static redis-tools curl attr libcap2-bin
-      libarchive-tools)
+      libarchive-tools python3)
     ;;
   start | check) packages+=(busybox-static) ;;
   *)
